@@ -274,6 +274,10 @@ struct engine_ops {
     /* What its program has counted (vm_stats.h), as far as that was told; borrowed until
      * the loop goes on. NULL: it has not run yet. May be NULL: nothing is counted. */
     const struct vm_stats *(*stats)(struct engine_run *run);
+    /* Which disks and NICs one has that was taken over, where that is not known: those of
+     * this VM, of which nothing else is looked at. What they count is told from now on.
+     * May be NULL: nothing is counted. */
+    void (*know)(struct engine_run *run, const struct engine_vm *vm);
     /* Input for the guest's console; 0, BERTH_EFULL, BERTH_ECLOSED, BERTH_EUNSUPPORTED.
      */
     int (*console_write)(struct engine_run *run, const void *data, size_t size);

@@ -552,6 +552,23 @@ static void fake_limit(struct engine_run *base, const struct engine_limits *limi
     }
 }
 
+/* Likewise: what it was said to have. */
+static void fake_know(struct engine_run *base, const struct engine_vm *vm)
+{
+    struct fake_run *run = fake_of(base);
+    char path[ENGINE_PATH_SIZE];
+    char line[LINE_SIZE];
+    fake_path(run, "devices", path);
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        (void)snprintf(line, sizeof(line), "disk %s\n", vm->disks[i].name);
+        append_line(path, line);
+    }
+    for (uint32_t i = 0; i < vm->nic_count; i++) {
+        (void)snprintf(line, sizeof(line), "nic %s\n", vm->nics[i].tap);
+        append_line(path, line);
+    }
+}
+
 static void fake_kill(struct engine_run *base)
 {
     struct fake_run *run = fake_of(base);
@@ -649,6 +666,7 @@ const struct engine_ops engine_fake = {
     .save = fake_save,
     .save_cancel = fake_save_cancel,
     .limit = fake_limit,
+    .know = fake_know,
     .stop = fake_stop,
     .kill = fake_kill,
     .freeze = fake_freeze,

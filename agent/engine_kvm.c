@@ -598,6 +598,7 @@ const struct engine_ops engine_kvm = {
     .freeze = engine_qmp_freeze,
     .sample = engine_qmp_sample,
     .stats = engine_qmp_stats,
+    .know = engine_qmp_know,
     .console_write = engine_qmp_console_write,
     .close = engine_qmp_close,
 };

@@ -455,14 +455,14 @@ qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct er
 }
 
 /* An image that is a disk is there to be booted, asked for by name or not. */
-static void implicit_disk(struct engine_vm *vm)
+static void implicit_disk(struct engine_vm *vm, bool is_booted)
 {
     for (uint32_t i = 0; i < vm->disk_count; i++) {
         if (vm->disks[i].from == DISK_FROM_IMAGE) {
             return;
         }
     }
-    if (boots_kernel(vm) || vm->disk_path[0] == '\0' || vm->disk_count == DISKS_MAX) {
+    if (!is_booted || vm->disk_count == DISKS_MAX) {
         return;
     }
     memmove(&vm->disks[1], &vm->disks[0], vm->disk_count * sizeof(vm->disks[0]));
@@ -481,7 +481,7 @@ static struct engine_run *qemu_start(const struct engine_host *host,
     if (qemu_check(host, vm, err) != 0) {
         return NULL;
     }
-    implicit_disk(&whole);
+    implicit_disk(&whole, !boots_kernel(vm) && vm->disk_path[0] != '\0');
     return engine_qmp_start(&qemu_kind, host, &whole, console, events, context, err);
 }
 
@@ -495,6 +495,25 @@ static struct engine_run *qemu_adopt(const struct engine_host *host,
 {
     return engine_qmp_adopt(&qemu_kind, host, vm, identity, console, events, context,
                             err);
+}
+
+/* By now its image may be another one; what it has booted lies in its folder. */
+static bool has_booted_image(const struct engine_qmp_run *run, const struct engine_vm *vm)
+{
+    char path[ENGINE_PATH_SIZE];
+    bool is_other = false; /* a disk of that name, which is asked for */
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        is_other = is_other || strcmp(vm->disks[i].name, IMPLICIT_DISK) == 0;
+    }
+    engine_qmp_path(run, "disk-" IMPLICIT_DISK ".qcow2", path);
+    return !is_other && access(path, F_OK) == 0;
+}
+
+static void qemu_know(struct engine_run *base, const struct engine_vm *vm)
+{
+    struct engine_vm whole = *vm;
+    implicit_disk(&whole, has_booted_image(engine_qmp_run_of(base), vm));
+    engine_qmp_know(base, &whole);
 }
 
 const struct engine_ops engine_qemu = {
@@ -512,6 +531,7 @@ const struct engine_ops engine_qemu = {
     .freeze = engine_qmp_freeze,
     .sample = engine_qmp_sample,
     .stats = engine_qmp_stats,
+    .know = qemu_know,
     .console_write = engine_qmp_console_write,
     .close = engine_qmp_close,
 };

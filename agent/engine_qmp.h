@@ -149,6 +149,7 @@ void engine_qmp_kill(struct engine_run *base);
 int engine_qmp_freeze(struct engine_run *base, bool frozen);
 int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample);
 const struct vm_stats *engine_qmp_stats(struct engine_run *base);
+void engine_qmp_know(struct engine_run *base, const struct engine_vm *vm);
 int engine_qmp_console_write(struct engine_run *base, const void *data, size_t size);
 struct engine_run *engine_qmp_close(struct engine_run *base);
 

@@ -7,6 +7,7 @@
 
 #include <errno.h>
 #include <stdlib.h>
+#include <string.h>
 
 int engine_qmp_sample(struct engine_run *base, struct engine_sample *ret_sample)
 {
@@ -20,6 +21,18 @@ const struct vm_stats *engine_qmp_stats(struct engine_run *base)
 {
     const struct engine_qmp_run *run = engine_qmp_run_of(base);
     return run->stats != NULL ? &run->stats->numbers : NULL;
+}
+
+void engine_qmp_know(struct engine_run *base, const struct engine_vm *vm)
+{
+    struct engine_qmp_run *run = engine_qmp_run_of(base);
+    memcpy(run->vm.disks, vm->disks, sizeof(run->vm.disks));
+    run->vm.disk_count = vm->disk_count;
+    memcpy(run->vm.nics, vm->nics, sizeof(run->vm.nics));
+    run->vm.nic_count = vm->nic_count;
+    if (run->stats != NULL) {
+        vm_stats_know(&run->stats->numbers, &run->vm);
+    }
 }
 
 /* Each tells a number of the kernel's, which takes microseconds; one that cannot be read

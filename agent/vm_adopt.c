@@ -112,6 +112,7 @@ static int vm_adopt(struct vm_entry *vm, const struct engine_ops *ops, struct er
     vm->limits_known = vm->heard = false;
     vm->cpus_told = 0;
     vm->cpus_missing[0] = '\0';
+    vm->devices_due = ops->know != NULL;
     vm->adopt_again = false;
     return 0;
 }

@@ -66,6 +66,7 @@ void vm_entry_fill_report(const struct vm_entry *vm, struct vm_report *ret_repor
         .adopted = vm->adopted,
         .alive = vm->run != NULL,
         .leaving = vm->leaving,
+        .devices_due = vm->devices_due && vm->run != NULL,
         .pid = vm->run == NULL ? 0 : vm->identity.pid,
         .since_wall_ms = vm->since_wall_ms,
         .start_wall_ms = vm->start_wall_ms,

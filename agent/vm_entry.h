@@ -64,6 +64,7 @@ struct vm_entry {
     bool heard;       /* its engine has said whether it runs, since it is ours */
     bool waiting;     /* stands still until its host's disk has room */
     bool broken;      /* its record cannot be read, and is left for people to look at */
+    bool devices_due; /* nobody has said which the run has, since it was taken over */
     bool adopt_again; /* its process is only watched until it can be taken over */
     enum phase end_phase;
     uint64_t since_wall_ms, start_wall_ms, running_wall_ms, ready_wall_ms;

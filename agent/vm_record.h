@@ -3,10 +3,10 @@
  * Written whole or not at all; read back with every field checked: what cannot be
  * understood is refused, never guessed, because a process may depend on it; a checksum
  * over all values tells a damaged record from one whose process has gone. Holds what
- * adoption needs, not what a start needs (no boot material, disks, NICs). Shapes: struct
- * vm_record is a value. Threads: any; calls block for the file. Errors: BERTH_ECORRUPT
- * with path and field; BERTH_ENOTFOUND without a file; -errno. Limits:
- * VM_RECORD_SIZE_MAX.
+ * adoption needs, not what a start needs (no boot material; disks and NICs are named by
+ * the next order). Shapes: struct vm_record is a value. Threads: any; calls block for the
+ * file. Errors: BERTH_ECORRUPT with path and field; BERTH_ENOTFOUND without a file;
+ * -errno. Limits: VM_RECORD_SIZE_MAX.
  */
 #pragma once
 

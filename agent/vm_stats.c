@@ -57,10 +57,18 @@ static uint32_t place_of(const char *text, const char *prefix, uint32_t count)
 
 void vm_stats_init(struct vm_stats *ret_stats, const struct engine_vm *vm)
 {
-    *ret_stats =
-        (struct vm_stats){.disk_count = vm->disk_count, .nic_count = vm->nic_count};
+    *ret_stats = (struct vm_stats){.told_ms = 0};
+    vm_stats_know(ret_stats, vm);
+}
+
+void vm_stats_know(struct vm_stats *stats, const struct engine_vm *vm)
+{
+    memset(stats->disks, 0, sizeof(stats->disks));
+    memset(stats->nics, 0, sizeof(stats->nics));
+    stats->disk_count = vm->disk_count;
+    stats->nic_count = vm->nic_count;
     for (uint32_t i = 0; i < vm->disk_count; i++) {
-        memcpy(ret_stats->disks[i].name, vm->disks[i].name, NAME_SIZE);
+        memcpy(stats->disks[i].name, vm->disks[i].name, NAME_SIZE);
     }
 }
 

@@ -3,12 +3,12 @@
  *
  * Pure: reads answers of QMP that somebody else has asked for (docs/vmm-statistics.md)
  * into numbers, and knows nothing of who asks or who is told. Shapes: `struct vm_stats`
- * is a value; which disks and NICs there are is said at its beginning, and an answer adds
- * none. A number counts as told from when an answer first had it, and keeps the last
- * that was told: what is absent, negative, no integer or of an unknown device is passed
- * over, for the program may be of another release, or no longer ours. Units: nanoseconds,
- * bytes, requests. Threads: none of its own. Ownership: answers are borrowed. Errors:
- * none. Limits: DISKS_MAX, NICS_MAX, 63 bits.
+ * is a value; which disks and NICs there are is said at its beginning, or once it is
+ * known, and an answer adds none. A number counts as told from when an answer first had
+ * it, and keeps the last that was told: what is absent, negative, no integer or of an
+ * unknown device is passed over, for the program may be of another release, or no longer
+ * ours. Units: nanoseconds, bytes, requests. Threads: none of its own. Ownership: answers
+ * are borrowed. Errors: none. Limits: DISKS_MAX, NICS_MAX, 63 bits.
  */
 #pragma once
 
@@ -125,6 +125,9 @@ struct vm_stats {
 
 /* Nothing told yet, of this VM's disks and NICs. */
 void vm_stats_init(struct vm_stats *ret_stats, const struct engine_vm *vm);
+/* Its disks and NICs are those of this VM, of which nothing is told yet; what is told of
+ * the rest stays. */
+void vm_stats_know(struct vm_stats *stats, const struct engine_vm *vm);
 
 /* Each takes what its command has returned (NULL: nothing). */
 /* query-blockstats: a disk is found by its name, or as QEMU's node "disk<place>". */

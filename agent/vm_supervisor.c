@@ -122,6 +122,7 @@ static void vm_begin(struct vm_entry *vm, const struct vm_order *order, bool hol
     vm->limits = order->vm.limits;
     vm->limits_known = true;
     vm->cpus_told = order->vm.cpu_count;
+    vm->devices_due = false;
     vm->epoch_seen = order->vm.epoch;
     vm->identity = (struct vm_process_identity){0};
     vm->hold = hold;
@@ -376,6 +377,21 @@ int vm_supervisor_limit(struct vm_supervisor *supervisor,
     vm->limits_known = true;
     vm->ops->limit(vm->run, &limits);
     return 0;
+}
+
+int vm_supervisor_devices(struct vm_supervisor *supervisor,
+                          uint64_t uid,
+                          uint64_t epoch,
+                          const struct engine_vm *devices,
+                          struct err *err)
+{
+    struct vm_entry *vm;
+    int r = vm_for_action(supervisor, uid, epoch, &vm, err);
+    if (r == 0 && epoch == vm->order.vm.epoch && vm->run != NULL && vm->devices_due) {
+        vm->devices_due = false;
+        vm->ops->know(vm->run, devices);
+    }
+    return r;
 }
 
 /* None goes while it runs, and some engines add none: those are for its next start. */

@@ -96,6 +96,7 @@ struct vm_report {
     bool adopted;           /* taken over from an earlier daemon */
     bool alive;             /* something runs, or may, or is about to */
     bool leaving;           /* is being forgotten, and soon gone from here */
+    bool devices_due;       /* waits for vm_supervisor_devices */
     pid_t pid;              /* 0: no process, or none that is known by name */
     uint64_t since_wall_ms; /* of this phase */
     /* Boot timeline, wall ms; 0: not yet. */
@@ -186,6 +187,14 @@ int vm_supervisor_limit(struct vm_supervisor *supervisor,
                         uint64_t epoch,
                         const struct machine_spec *machine,
                         struct err *err);
+/* Of a run that was taken over: which disks and NICs it has, for the record does not say,
+ * so that they are counted. Nothing else of `devices` is looked at; nothing happens where
+ * they are known. */
+int vm_supervisor_devices(struct vm_supervisor *supervisor,
+                          uint64_t uid,
+                          uint64_t epoch,
+                          const struct engine_vm *devices,
+                          struct err *err);
 /* Its CPUs stand still, or go on, when that is not so already: for its user, whose pause
  * a stop ends. May be repeated at any time, and is to be: what cannot be done now (its
  * process is not up yet, or out of reach for a moment) is done by a later call. */

@@ -249,6 +249,24 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     }
 }
 
+/* A process that was taken over has what this epoch was ordered with. */
+static void vm_devices(struct worker *worker, const struct msg_vm *order)
+{
+    struct engine_vm devices = {0};
+    if (engine_vm_set_machine(&devices, &order->machine, NULL, NULL) != 0) {
+        return; /* then it is no machine that could have been started */
+    }
+    for (; devices.nic_count < order->nics.count; devices.nic_count++) {
+        struct engine_nic *nic = &devices.nics[devices.nic_count];
+        struct network_port port;
+        worker_network_port(order, devices.nic_count, &port);
+        nic->mac = port.mac;
+        (void)snprintf(nic->tap, sizeof(nic->tap), "%s", port.tap);
+    }
+    (void)vm_supervisor_devices(worker->supervisor, order->vm, order->epoch, &devices,
+                                NULL); /* reconciled again when it fails */
+}
+
 static void vm_run(struct worker *worker, const struct msg_vm *order)
 {
     struct vm_report report;
@@ -269,6 +287,9 @@ static void vm_run(struct worker *worker, const struct msg_vm *order)
                                  "an earlier run of this VM",
                                  NULL); /* reconciled again when it fails */
         return;
+    }
+    if (report.devices_due) {
+        vm_devices(worker, order);
     }
     (void)vm_supervisor_limit(worker->supervisor, order->vm, order->epoch,
                               &order->machine, NULL); /* likewise */

@@ -1,5 +1,6 @@
 /* Goal: QEMU's VMs outlive their daemon and are taken over as they are. Method: real
  * QEMU, whose supervisor is killed (qemu_fixture.h). */
+#include "agent/vm_stats.h"
 #include "qemu_fixture.h"
 
 #include <signal.h>
@@ -34,6 +35,29 @@ START_TEST(a_guest_outlives_its_daemon_and_is_taken_over_with_its_console)
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, UID, 1, UINT64_MAX, NULL), 0);
 
     ck_assert_str_eq(wait_phase(UID, PHASE_STOPPED).reason, "stopped");
+}
+END_TEST
+
+/* Its template names no disk: it has booted its image's, which is counted as well. */
+START_TEST(a_disk_that_nobody_asked_for_is_counted_after_a_take_over)
+{
+    const struct engine_vm devices = {.disk_count = 0};
+    bench.stats_ms = 20;
+    daemon_dies();
+    open_supervisor();
+    ck_assert(report_of(UID).devices_due);
+
+    ck_assert_int_eq(vm_supervisor_devices(bench.supervisor, UID, 1, &devices, NULL), 0);
+    const struct vm_stats *stats = NULL;
+    while (stats == NULL || stats->told_ms == 0) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+        stats = vm_supervisor_stats(bench.supervisor, UID);
+    }
+
+    ck_assert(!report_of(UID).devices_due);
+    ck_assert_uint_eq(stats->disk_count, 1);
+    ck_assert_str_eq(stats->disks[0].name, "root");
+    ck_assert_uint_gt(stats->disks[0].verbs[VM_DISK_READ].numbers[VM_DISK_OPERATIONS], 0);
 }
 END_TEST
 
@@ -157,6 +181,7 @@ static void add_real(Suite *suite)
     tcase_set_timeout(tests, 90);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_guest_outlives_its_daemon_and_is_taken_over_with_its_console);
+    tcase_add_test(tests, a_disk_that_nobody_asked_for_is_counted_after_a_take_over);
     tcase_add_test(tests, a_stop_right_after_the_take_over_is_a_graceful_one);
     tcase_add_test(tests, what_a_guest_said_while_the_daemon_was_away_is_in_its_console);
     tcase_add_test(tests, a_guest_that_powered_off_while_the_daemon_was_away_has_stopped);

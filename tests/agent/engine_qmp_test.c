@@ -417,6 +417,42 @@ START_TEST(one_that_stands_still_is_not_asked)
 }
 END_TEST
 
+/* The record does not say what one has that was taken over. */
+START_TEST(what_is_known_later_is_counted_from_then_on)
+{
+    struct engine_vm whole = vm;
+    whole.disk_count = whole.nic_count = 1;
+    (void)snprintf(whole.disks[0].name, sizeof(whole.disks[0].name), "root");
+    (void)snprintf(whole.nics[0].tap, sizeof(whole.nics[0].tap), "lo");
+    host.stats_ms = 20;
+    adopt_kind(&counting);
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+    answer("query-blockstats", "return", ROOT_OF("\"rd_operations\": 3"));
+    answer("x-query-device-stats", "return", "[]");
+    answer("query-stats", "return", "[]");
+    answer("x-query-boot", "return",
+           "{\"phases\": [{\"phase\": \"first-run\", \"ns\": 9}]}");
+    long next = hear("query-blockstats");
+    const struct vm_stats *stats = engine_qmp_stats(run);
+    ck_assert_uint_eq(stats->disk_count + stats->nic_count, 0);
+
+    engine_qmp_know(run, &whole); /* while an answer is on its way */
+    answer_to(next, "return", ROOT_OF("\"rd_operations\": 5"));
+    answer("x-query-device-stats", "return", "[]");
+    answer("query-stats", "return", "[]");
+    answer("x-query-boot", "return", "{}");
+    (void)hear("query-blockstats");
+
+    stats = engine_qmp_stats(run);
+    ck_assert_uint_eq(stats->disk_count, 1);
+    ck_assert_uint_eq(stats->nic_count, 1);
+    ck_assert_uint_eq(reads_told(), 5);
+    ck_assert(vm_stats_is_told(stats->nics[0].told, VM_NIC_RX_BYTES));
+    ck_assert_uint_eq(stats->boot_ns[VM_BOOT_FIRST_RUN], 9);
+}
+END_TEST
+
 START_TEST(of_what_has_not_run_nothing_is_known)
 {
     adopt();
@@ -453,6 +489,7 @@ int main(void)
     tcase_add_test(
         tests, a_question_that_was_lost_with_its_connection_is_asked_over_the_next_one);
     tcase_add_test(tests, one_that_stands_still_is_not_asked);
+    tcase_add_test(tests, what_is_known_later_is_counted_from_then_on);
     tcase_add_test(tests, of_what_has_not_run_nothing_is_known);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -74,6 +74,37 @@ START_TEST(vms_outlive_a_killed_daemon_and_are_taken_over)
 }
 END_TEST
 
+START_TEST(what_one_has_that_was_taken_over_is_said_to_its_engine_once)
+{
+    const struct engine_vm devices = {.disks = {{.name = "root"}},
+                                      .disk_count = 1,
+                                      .nics = {{.tap = "t1"}},
+                                      .nic_count = 1};
+    close_supervisor();
+    daemon_dies(1, false);
+
+    open_supervisor();
+    ck_assert(report_of(1).devices_due);
+    ck_assert_int_eq(vm_supervisor_devices(bench.supervisor, 1, 2, &devices, NULL), 0);
+    ck_assert(report_of(1).devices_due); /* those of another run */
+    ck_assert_int_eq(vm_supervisor_devices(bench.supervisor, 1, 1, &devices, NULL), 0);
+    ck_assert_int_eq(vm_supervisor_devices(bench.supervisor, 1, 1, &devices, NULL), 0);
+
+    ck_assert(!report_of(1).devices_due);
+    char *text = temp_dir_read(&bench.dir, "vms/1/devices");
+    ck_assert_str_eq(text, "disk root\nnic t1\n");
+    free(text);
+}
+END_TEST
+
+START_TEST(one_that_was_started_is_known_whole)
+{
+    start(1, 1, false);
+    (void)wait_phase(1, PHASE_READY);
+    ck_assert(!report_of(1).devices_due);
+}
+END_TEST
+
 START_TEST(a_held_vm_taken_over_still_waits)
 {
     close_supervisor();
@@ -463,6 +494,8 @@ static void add_restart(Suite *suite)
     tcase_set_timeout(tests, 90);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, vms_outlive_a_killed_daemon_and_are_taken_over);
+    tcase_add_test(tests, what_one_has_that_was_taken_over_is_said_to_its_engine_once);
+    tcase_add_test(tests, one_that_was_started_is_known_whole);
     tcase_add_test(tests, a_held_vm_taken_over_still_waits);
     tcase_add_test(tests,
                    a_vm_that_died_with_its_daemon_is_reported_gone_and_not_run_again);
