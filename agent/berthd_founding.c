@@ -65,6 +65,9 @@ static void found(void *context)
     command.body.host_join.status.public_key = identity_key_digest(&berthd->identity.key);
     int r = berthd_status_fill(berthd, &command.body.host_join.status);
     command.body.host_join.status.voter = VOTER_VOTER;
+    /* A new cluster begins at the first level; heartbeats tell the rest at theirs. */
+    record_limit(&host_status_record, &command.body.host_join.status,
+                 state_level(control_state(berthd->plane.control)));
     r = r == 0 ? labels_inherit(&command.body.host_join.labels, &berthd->identity.labels)
                : r;
     r = r == 0 ? control_propose(berthd->plane.control, &command, founded, berthd) : r;

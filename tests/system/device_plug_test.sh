@@ -103,7 +103,7 @@ await "^vdb: $(sha256sum <plug.img)" 60
 
 check "it writes there, and the host has it"
 say 'head -c 1000000 /dev/urandom >new; dd if=new of=/dev/vdb bs=5000 seek=7 conv=fsync,notrunc 2>/dev/null; echo "new: $(sha256sum <new)"'
-await '^new: ' 60
+await '^new: .* -' 60 # the whole line
 new_is=$(sed -n 's/^new: //p' console | tr -d '\r')
 [ "$(dd if=plug.img bs=5000 skip=7 count=200 2>/dev/null | sha256sum)" = "$new_is" ] || fail "the file has something else"
 qmp query-block
