@@ -2,16 +2,22 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/log.h"
 #include "base/require.h"
 #include "vmm/disk_overlay.h"
 #include "vmm/disk_raw.h"
 #include "vmm/vmm_open.h"
+#include "vmm/vmm_rights.h"
 #include "vmm/vmm_walls.h"
 
 #include <errno.h>
 #include <fcntl.h>
+#include <libgen.h>
+#include <limits.h>
 #include <signal.h>
+#include <stdio.h>
 #include <sys/prctl.h>
+#include <sys/syscall.h>
 #include <sys/wait.h>
 #include <unistd.h>
 
@@ -98,7 +104,8 @@ static int copy(const struct files *files, const struct digest *digest, struct e
     return r;
 }
 
-/* What a process by hand may not have is missing, and that is as it is for a machine. */
+/* What is the guest's is read behind them. Some may be missing here, as for a machine
+ * that is started by hand: it stays who it is, for one. */
 static int
 copy_behind_walls(const struct files *files, const struct digest *digest, struct err *err)
 {
@@ -106,11 +113,43 @@ copy_behind_walls(const struct files *files, const struct digest *digest, struct
     const off_t size = lseek(files->overlay, 0, SEEK_END); /* more than the disk has */
     const struct vmm_walls walls = {.which = VMM_WALLS_ALL,
                                     .file_bytes = size > 0 ? (uint64_t)size : 0};
-    const int r = vmm_walls_put_up(&walls, missing, err);
+    int r = vmm_walls_put_up(&walls, missing, err);
+    if (r < 0) {
+        return r;
+    }
+    if (missing[0] != '\0') {
+        log_info("vmm", "some walls around the process that copies do not stand here",
+                 KV_STR("missing", missing));
+    }
+    r = vmm_rights_thread(VMM_ROLE_DISK | VMM_ROLE_EXPORT, err);
     return r < 0 ? r : copy(files, digest, err);
 }
 
+/* A process that has nothing of whoever started it but these, and where to say words. */
+static int leave_all_but(const struct files *files, int answer)
+{
+    const int kept[] = {files->overlay, files->base, files->to, answer};
+    (void)setsid(); /* no terminal: what is typed there is not its to make up */
+    for (unsigned from = 0; from <= INT_MAX;) {
+        unsigned next = UINT_MAX; /* of those that stay */
+        for (size_t i = 0; i < sizeof(kept) / sizeof(kept[0]); i++) {
+            if (kept[i] >= 0 && (unsigned)kept[i] >= from && (unsigned)kept[i] < next) {
+                next = (unsigned)kept[i];
+            }
+        }
+        if (from <= STDERR_FILENO && next > STDERR_FILENO) {
+            next = STDERR_FILENO;
+        }
+        if (next > from && syscall(SYS_close_range, from, next - 1, 0U) != 0) {
+            return -errno;
+        }
+        from = next == UINT_MAX ? next : next + 1;
+    }
+    return 0;
+}
+
 static int files_open(const struct vmm_export_option *option,
+                      const char *part,
                       struct files *ret_files,
                       struct err *err)
 {
@@ -124,9 +163,23 @@ static int files_open(const struct vmm_export_option *option,
             return ret_files->base;
         }
     }
-    ret_files->to =
-        fd_open_at(AT_FDCWD, option->file, O_RDWR | O_CREAT | O_EXCL, 0600, err);
+    if (faccessat(AT_FDCWD, option->file, F_OK, AT_SYMLINK_NOFOLLOW) == 0) {
+        return err_sys(err, -EEXIST, "%s", option->file);
+    }
+    ret_files->to = fd_open_at(AT_FDCWD, part, O_RDWR | O_CREAT | O_EXCL, 0600, err);
     return ret_files->to < 0 ? ret_files->to : 0;
+}
+
+/* It is whole and on the disk: from now on it has its name, unless that was taken. */
+static int name_give(const char *part, const char *file, struct err *err)
+{
+    char folder[PATH_MAX];
+    (void)snprintf(folder, sizeof(folder), "%s", file); /* as long as a path may be */
+    if (link(part, file) < 0) {
+        return err_sys(err, -errno, "%s", file);
+    }
+    (void)unlink(part);
+    return fd_sync_folder(dirname(folder), err);
 }
 
 static void files_close(struct files *files)
@@ -165,8 +218,10 @@ copy_apart(const struct files *files, const struct digest *digest, struct err *e
     const pid_t pid = fork();
     if (pid == 0) {
         struct err said = {0};
-        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would remove the file */
-        said.code = copy_behind_walls(files, digest, &said);
+        (void)prctl(PR_SET_PDEATHSIG, SIGKILL); /* nobody would take the copy */
+        said.code = leave_all_but(files, ends[1]);
+        said.code = said.code < 0 ? err_sys(&said, said.code, "leave what is open")
+                                  : copy_behind_walls(files, digest, &said);
         _exit(fd_write_full(ends[1], &said, sizeof(said)) == 0 ? 0 : 1);
     }
     (void)close(ends[1]);
@@ -178,12 +233,20 @@ copy_apart(const struct files *files, const struct digest *digest, struct err *e
 
 int vmm_export_disk(const struct vmm_export_option *option, struct err *err)
 {
+    char part[PATH_MAX];
     struct files files = {-1, -1, -1};
-    int r = files_open(option, &files, err);
+    const int length = snprintf(part, sizeof(part), "%s.part", option->file);
+    if (length < 0 || (size_t)length >= sizeof(part)) {
+        return err_sys(err, -ENAMETOOLONG, "%s", option->file);
+    }
+    int r = files_open(option, part, &files, err);
     if (r == 0) {
         r = copy_apart(&files, &option->digest, err);
+        if (r == 0) {
+            r = name_give(part, option->file, err);
+        }
         if (r < 0) {
-            (void)unlink(option->file); /* it is ours, and not whole */
+            (void)unlink(part); /* it is ours */
         }
     }
     files_close(&files);

@@ -389,10 +389,16 @@ slot_fault(const struct vmm_options *options, uint64_t slot, const char *id)
         if (options->disks[i].slot == slot) {
             return "slot: another device is there";
         }
+        if (strcmp(options->disks[i].id, id) == 0) {
+            return "id: another device has it";
+        }
     }
     for (unsigned i = 0; i < options->nic_count; i++) {
         if (options->nics[i].slot == slot) {
             return "slot: another device is there";
+        }
+        if (strcmp(options->nics[i].id, id) == 0) {
+            return "id: another device has it";
         }
     }
     return NULL;

@@ -43,6 +43,7 @@
 #define R VMM_ROLE_RING
 #define C VMM_ROLE_DIAL
 #define H VMM_ROLE_VHOST
+#define X VMM_ROLE_EXPORT
 
 /* Who may call what. */
 static const struct {
@@ -66,16 +67,17 @@ static const struct {
     {SYS_pwritev, M | D},
     {SYS_lseek, M | D | L},   /* what of RAM is to be saved */
     {SYS_mincore, M | D | L}, /* the same of huge pages */
-    {SYS_fstat, M},
-    {SYS_newfstatat, M}, /* glibc's fstat */
-    {SYS_fcntl, S},
+    {SYS_fstat, M | X},
+    {SYS_newfstatat, M | X}, /* glibc's fstat */
+    {SYS_fcntl, S | X},
+    {SYS_ftruncate, X},
     {SYS_fsync, M | D},
     {SYS_fdatasync, M | D},
     /* a disk's ring: once made, it takes no other files and no other work */
     {SYS_io_uring_setup, S},
     {SYS_io_uring_register, S},
     {SYS_io_uring_enter, R},
-    {SYS_close, M | V | L | C},
+    {SYS_close, M | V | L | C | X},
     {SYS_poll, L},
     {SYS_epoll_wait, M},
     {SYS_epoll_pwait, M},

@@ -22,6 +22,8 @@ enum vmm_role {
     VMM_ROLE_LOAD = 16, /* fills RAM of a saved machine */
     VMM_ROLE_RING =
         32, /* beside one of the first two: enters a disk's ring (io_ring.h) */
+    VMM_ROLE_EXPORT =
+        256, /* another process, beside VMM_ROLE_DISK: a copy of a disk is made */
     VMM_ROLE_VHOST = 128, /* the same: starts and stops the kernel's part of a NIC */
     VMM_ROLE_DIAL = 64,   /* another process: connects to sockets (vsock_dialer.h) */
 };

@@ -327,6 +327,8 @@ static const struct mistake_row mistakes[] = {
      "--disk: id: a123456789b123456789c123456789d1: not a letter and up to 30"},
     {{"--disk", "name=a,raw=x,slot=24,id=a", "--disk", "name=b,raw=x,slot=24,id=b"},
      "--disk: name=b,raw=x,slot=24,id=b: slot: another device is there"},
+    {{"--disk", "name=a,raw=x,slot=24,id=a", "--disk", "name=b,raw=x,slot=25,id=a"},
+     "--disk: name=b,raw=x,slot=25,id=a: id: another device has it"},
     {{"--disk", "name=a,raw=x,slot=24,id=a", "--nic",
       "tap=tap:x,mac=52:54:00:00:00:07,slot=24,id=b"},
      "--nic: tap=tap:x,mac=52:54:00:00:00:07,slot=24,id=b: slot: another device"},
