@@ -65,8 +65,11 @@ struct machine_events {
     /* It panicked, and a dump kernel of its own goes on. Once until it begins anew,
      * however often it says so. */
     void (*crash_loaded)(void *context);
-    /* A device that was to go has gone: the last moment to look at it. May be NULL. */
-    void (*unplugged)(void *context, struct virtio_device *device);
+    /* A device that was to go has left the guest: the last moment to look at it. Then it
+     * is freed, and its files are closed. May be NULL, as the next. */
+    void (*leaves)(void *context, const struct virtio_device *device);
+    /* That of this name is no more, and nothing of it is open. */
+    void (*unplugged)(void *context, const char *name);
     void *context;
 };
 

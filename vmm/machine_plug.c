@@ -7,6 +7,7 @@
 #include "vmm/power_control.h"
 
 #include <errno.h>
+#include <stdio.h>
 
 /* ---- devices that go, on the machine's thread while no CPU runs */
 
@@ -18,12 +19,17 @@ void machine_slots_empty(struct machine *machine, uint8_t slots)
         }
         struct virtio_pci *function =
             machine_platform_remove(&machine->platform, PCI_PLUG_FIRST + i);
-        log_info("vmm", "a device has gone", KV_STR("device", function->device.name),
+        char name[DEVICE_NAME_SIZE];
+        (void)snprintf(name, sizeof(name), "%s", function->device.name);
+        log_info("vmm", "a device has gone", KV_STR("device", name),
                  KV_U64("slot", PCI_PLUG_FIRST + i));
-        if (machine->events.unplugged != NULL) {
-            machine->events.unplugged(machine->events.context, function->virtio);
+        if (machine->events.leaves != NULL) {
+            machine->events.leaves(machine->events.context, function->virtio);
         }
         device_free(&function->device);
+        if (machine->events.unplugged != NULL) {
+            machine->events.unplugged(machine->events.context, name);
+        }
     }
 }
 

@@ -883,16 +883,19 @@ void vmm_control_crash_loaded(struct vmm_control *control)
                      json_pack("{s:s}", "action", "run"));
 }
 
-void vmm_control_unplugged(struct vmm_control *control,
-                           const struct virtio_device *device)
+void vmm_control_leaves(struct vmm_control *control, const struct virtio_device *device)
 {
-    char path[sizeof("/machine/peripheral/") + DEVICE_NAME_SIZE];
-    (void)snprintf(path, sizeof(path), "/machine/peripheral/%s", device->name); /* fits */
     if (control->plug != NULL) {
         vmm_plug_forget(control->plug, device);
     }
+}
+
+void vmm_control_unplugged(struct vmm_control *control, const char *name)
+{
+    char path[sizeof("/machine/peripheral/") + DEVICE_NAME_SIZE];
+    (void)snprintf(path, sizeof(path), "/machine/peripheral/%s", name); /* fits */
     qmp_server_event(control->server, "DEVICE_DELETED",
-                     json_pack("{s:s, s:s}", "device", device->name, "path", path));
+                     json_pack("{s:s, s:s}", "device", name, "path", path));
 }
 
 void vmm_control_close(struct vmm_control *control)

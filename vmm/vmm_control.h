@@ -80,6 +80,6 @@ void vmm_control_ended(struct vmm_control *control,
 void vmm_control_signalled(struct vmm_control *control);
 void vmm_control_reset(struct vmm_control *control);
 void vmm_control_crash_loaded(struct vmm_control *control);
-void vmm_control_unplugged(struct vmm_control *control,
-                           const struct virtio_device *device);
+void vmm_control_leaves(struct vmm_control *control, const struct virtio_device *device);
+void vmm_control_unplugged(struct vmm_control *control, const char *name);
 void vmm_control_close(struct vmm_control *control);

@@ -86,10 +86,16 @@ static void on_crash_loaded(void *context)
     vmm_control_crash_loaded(&vmm->control);
 }
 
-static void on_unplugged(void *context, struct virtio_device *device)
+static void on_leaves(void *context, const struct virtio_device *device)
 {
     struct vmm *vmm = context;
-    vmm_control_unplugged(&vmm->control, device);
+    vmm_control_leaves(&vmm->control, device);
+}
+
+static void on_unplugged(void *context, const char *name)
+{
+    struct vmm *vmm = context;
+    vmm_control_unplugged(&vmm->control, name);
 }
 
 /* For a thread that may ask a device for something. */
@@ -381,6 +387,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
                    .ended = on_ended,
                    .reset = on_reset,
                    .crash_loaded = on_crash_loaded,
+                   .leaves = on_leaves,
                    .unplugged = on_unplugged,
                    .context = vmm},
         .trace = &vmm->trace,

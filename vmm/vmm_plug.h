@@ -3,7 +3,7 @@
  * Shapes: in QEMU's words, as far as they go. What is behind a device comes first:
  * blockdev-add opens a disk as a node, netdev_add a tap; device_add gives it to the guest
  * as virtio-blk-pci or virtio-net-pci, and device_del asks the guest to let it go. The
- * event DEVICE_DELETED tells that it has; then the files are closed, and what is left of
+ * event DEVICE_DELETED tells that it has, and that its files are closed; what is left of
  * the node or netdev is its name, until blockdev-del or netdev_del.
  *
  *     added --device_add--> used --device_del, and the guest lets go--> spent

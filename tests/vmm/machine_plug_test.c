@@ -77,11 +77,11 @@ static void on_ended(void *context, enum machine_end end, const char *why)
     ck_abort_msg("%s", why);
 }
 
-static void on_unplugged(void *context, struct virtio_device *device)
+static void on_unplugged(void *context, const char *name)
 {
     (void)context;
     gone_count++;
-    (void)snprintf(gone, sizeof(gone), "%s", device->name);
+    (void)snprintf(gone, sizeof(gone), "%s", name);
 }
 
 static void setup(void)

@@ -50,9 +50,26 @@ static void on_reset(void *context)
     vmm_control_reset(context);
 }
 
-static void on_unplugged(void *context, struct virtio_device *device)
+static void on_leaves(void *context, const struct virtio_device *device)
 {
-    vmm_control_unplugged(context, device);
+    vmm_control_leaves(context, device);
+}
+
+static unsigned descriptors_open(void)
+{
+    unsigned count = 0;
+    for (int fd = 0; fd < 256; fd++) {
+        count += fcntl(fd, F_GETFD) >= 0;
+    }
+    return count;
+}
+
+static unsigned open_when_told; /* that a device has gone */
+
+static void on_unplugged(void *context, const char *name)
+{
+    open_when_told = descriptors_open();
+    vmm_control_unplugged(context, name);
 }
 
 static int on_thread(void *context, struct err *err)
@@ -77,6 +94,7 @@ static void setup(void)
                                       .poller = poller,
                                       .events = {.ended = on_ended,
                                                  .reset = on_reset,
+                                                 .leaves = on_leaves,
                                                  .unplugged = on_unplugged,
                                                  .context = &control}};
     ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
@@ -193,7 +211,9 @@ static void plug_disk(void)
 START_TEST(a_disk_comes_is_counted_and_limited_and_goes)
 {
     meet(_i == 0);
+    const unsigned before = descriptors_open();
     plug_disk();
+    ck_assert_uint_gt(descriptors_open(), before);
 
     ask("query-block", "{}", -1);
     hear("\"device\":\"hot\",\"qdev\":\"hot\"");
@@ -215,6 +235,7 @@ START_TEST(a_disk_comes_is_counted_and_limited_and_goes)
     ask("device_del", "{\"id\":\"hot\"}", -1);
     hear("\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"hot\",\"path\":"
          "\"/machine/peripheral/hot\"}");
+    ck_assert_uint_eq(open_when_told, before); /* its file may be taken away */
 
     ck_assert_uint_eq(devices.stats.count, 0);
     ck_assert_uint_eq(devices.throttle.count, 0);
