@@ -70,6 +70,17 @@ static inline void fixture_check_golden(const char *path, const char *text)
     }
     CLEANUP_FREE char *wanted = fixture_file(path, &size);
     ck_assert_msg(wanted != NULL, "%s is missing", path);
-    ck_assert_msg(strcmp(wanted, text) == 0, "%s says:\n%s\nbut it is:\n%s", path, wanted,
-                  text);
+    unsigned line = 1;
+    size_t start = 0; // of that line, in both
+    size_t i = 0;
+    for (; wanted[i] == text[i] && text[i] != '\0'; i++) {
+        if (text[i] == '\n') {
+            line++;
+            start = i + 1;
+        }
+    }
+    // The line alone: a page is longer than what Check takes as a message.
+    ck_assert_msg(wanted[i] == text[i], "%s, line %u, says:\n%.*s\nbut it is:\n%.*s",
+                  path, line, (int)strcspn(wanted + start, "\n"), wanted + start,
+                  (int)strcspn(text + start, "\n"), text + start);
 }

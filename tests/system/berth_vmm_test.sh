@@ -142,7 +142,7 @@ await '^written=same' 60
 say 'dd if=/dev/vda bs=1M skip=8 count=1 2>/dev/null | tr -d "\000" | wc -c | sed s/^/kept=/'
 await '^kept=0' 60
 say 'echo "now: $(sha256sum </dev/vda)"'
-await '^now: ' 60
+await '^now: .* -' 60 # the whole line: what is typed next may show within it
 now_is=$(sed -n 's/^now: //p' console | tr -d '\r')
 [ "$now_is" != "$base_is" ] || fail "nothing has changed"
 say 'echo x >/dev/vdb || echo seed=read-only'
@@ -268,7 +268,7 @@ await '^vsock=holds' 60
 
 check "a machine that is paused is saved and killed"
 say 'dd if=new of=/dev/vda bs=5000 seek=500 conv=notrunc 2>/dev/null; echo mine >file; echo "then=$(date +%s)"'
-await '^then=' 60
+await '^then=[0-9]\{10\}' 60
 host_then=$(date +%s)
 guest_then=$(sed -n 's/^then=//p' console | tr -d '\r')
 qmp_say qmp.sock stop >answer || fail "$(cat answer)"
@@ -320,7 +320,7 @@ for how in --lazy --mapped --hold; do
     done
     host_now=$(date +%s)
     say 'echo "still=$(cat file) $(wc -c <new) now=$(date +%s)"'
-    await '^still=mine 3000000 now=' 60
+    await '^still=mine 3000000 now=[0-9]\{10\}' 60
     [ $how != --lazy ] || await '^vsock=gone' 60
     vsock_both "after$how"
     log_says 'the saved machine is in'
@@ -336,7 +336,7 @@ check "its clock has gone on meanwhile"
 guest_gone=$(($(sed -n 's/^still=.*now=//p' console | tr -d '\r') - guest_then))
 [ $guest_gone -ge $((host_now - host_then - 5)) ] || fail "$guest_gone s for the guest, $((host_now - host_then)) here"
 say 'echo "now: $(sha256sum </dev/vda)"'
-await '^now: ' 60
+await '^now: .* -' 60 # the whole line: what is typed next may show within it
 now_is=$(sed -n 's/^now: //p' console | tr -d '\r')
 
 check "a reboot begins anew"
@@ -448,7 +448,7 @@ check "what it writes there is there when it was saved, killed and restored"
 movable before
 say 'mkdir -p /mnt; mount -t tmpfs -o size=300m none /mnt; head -c 4000000 /dev/urandom >/tmp/part'
 say 'for i in $(seq 60); do echo "part $i"; cat /tmp/part; done >/mnt/big; echo "big: $(sha256sum </mnt/big)"'
-await '^big: ' 240
+await '^big: .* -' 240
 big_is=$(sed -n 's/^big: //p' console | tr -d '\r')
 movable after
 [ $(($(cat before) - $(cat after))) -gt 40000 ] || fail "it is not in what came: $(cat before) pages, then $(cat after)"

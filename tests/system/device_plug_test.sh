@@ -163,11 +163,16 @@ qmp query-block
 check "a NIC comes, the guest and the host hear each other, and it goes"
 tap_open bp0 qmp_say -d 5 qmp.sock getfd '{"fdname":"tap"}' >answer || fail "$(cat answer)"
 ifconfig bp0 10.8.0.1 netmask 255.255.255.0 up
+printf '%s\n' 'start 10.8.0.2' 'end 10.8.0.2' 'interface bp0' 'lease_file /root/leases' 'pidfile /root/udhcpd.pid' \
+    'option subnet 255.255.255.0' 'option mtu 1400' >udhcpd.conf
+: >leases
+udhcpd udhcpd.conf || fail "no DHCP server"
 qmp netdev_add '{"type":"tap","id":"net","fd":"tap"}'
 qmp device_add '{"driver":"virtio-net-pci","id":"hotnic","netdev":"net","mac":"52:54:00:00:00:09","host_mtu":1400}'
 say 'until [ -e /sys/class/net/eth0 ]; do sleep 0.2; done; echo nic=$(cat /sys/class/net/eth0/address) $(cat /sys/class/net/eth0/mtu)'
 await '^nic=52:54:00:00:00:09 1400' 120
-say 'ifconfig eth0 10.8.0.2 netmask 255.255.255.0 up; ping -c 3 10.8.0.1 >/dev/null && echo ping=good'
+await 'ready name=.* address=10.8.0.2' 120 # its own client asks for an address as soon as there is a card
+say 'ping -c 3 10.8.0.1 >/dev/null && echo ping=good'
 await '^ping=good' 60
 ping -c 3 10.8.0.2 >/dev/null || fail "no answer to ping"
 qmp x-query-device-stats
@@ -175,6 +180,7 @@ grep -q '"id": *"hotnic"' answer || fail "$(cat answer)"
 qmp x-nic-set-throttle '{"id":"hotnic","direction":"receive","iops":1000}'
 refused 'in use' netdev_del '{"id":"net"}'
 gone hotnic
+kill "$(cat udhcpd.pid)"
 say '[ -e /sys/class/net/eth0 ] || echo nic=gone'
 await '^nic=gone' 60
 qmp netdev_del '{"id":"net"}'
