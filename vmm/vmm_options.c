@@ -250,8 +250,9 @@ static int flag_set(void *field, const char *value, struct err *err)
 
 static int name_set(void *field, const char *value, struct err *err)
 {
-    if (!name_valid(value)) {
-        return err_set(err, BERTH_EINVALID, "%.80s: not a name", value);
+    const char *fault = vmm_disk_name_fault(value, NULL);
+    if (fault != NULL) {
+        return err_set(err, BERTH_EINVALID, "%.80s: %s", value, fault);
     }
     (void)snprintf(field, NAME_SIZE, "%s", value); /* fits: it is a name */
     return 0;
@@ -413,19 +414,30 @@ static bool serials_are_same(const char *name, const char *other)
     return strcmp(serials[0], serials[1]) == 0;
 }
 
+const char *vmm_disk_name_fault(const char *name, const char *other)
+{
+    if (!name_valid(name)) {
+        return "not a name: a lower-case letter, and up to 62 more, digits and dashes";
+    }
+    if (other != NULL && strcmp(name, other) == 0) {
+        return "there is another disk of this name";
+    }
+    return other != NULL && serials_are_same(name, other)
+               ? "another disk would have the same serial number: rename one"
+               : NULL;
+}
+
 static const char *disk_fault(const struct vmm_options *options,
                               const struct vmm_disk_option *disk)
 {
-    for (unsigned i = 0; i < options->disk_count; i++) {
-        if (strcmp(options->disks[i].name, disk->name) == 0) {
-            return "there is another disk of this name";
-        }
-        if (serials_are_same(options->disks[i].name, disk->name)) {
-            return "another disk would have the same serial number: rename one";
-        }
-    }
     if (disk->name[0] == '\0') {
         return "name is missing";
+    }
+    for (unsigned i = 0; i < options->disk_count; i++) {
+        const char *fault = vmm_disk_name_fault(disk->name, options->disks[i].name);
+        if (fault != NULL) {
+            return fault;
+        }
     }
     if ((disk->raw[0] == '\0') == (disk->overlay[0] == '\0')) {
         return "either raw or overlay has to be there";

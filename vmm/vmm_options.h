@@ -107,6 +107,9 @@ struct vmm_options {
 
 /* Whether a device may be called that: QEMU's rule for ids, and short enough. */
 bool vmm_id_valid(const char *id);
+/* What is wrong with the name of a disk, beside another's (NULL: it is alone); or NULL.
+ * Their serial numbers are made of names: a guest has to tell disks apart. */
+const char *vmm_disk_name_fault(const char *name, const char *other);
 int vmm_options_parse(int argc,
                       char *const argv[],
                       struct vmm_options *ret_options,

@@ -443,6 +443,21 @@ static int place_take(struct vmm_plug *plug,
     return r < 0 ? r : machine_can_plug(plug->machine, slot, *ret_id, err);
 }
 
+/* The name that it would have on the command line, where it is to go on. */
+static int serial_check(const struct vmm_plug *plug, const char *serial, struct err *err)
+{
+    const struct vmm_stats *stats = &plug->devices->stats;
+    const char *fault = vmm_disk_name_fault(serial, NULL);
+    for (unsigned i = 0; fault == NULL && i < stats->count; i++) {
+        const struct vmm_disk_option *other = stats->devices[i].disk;
+        fault = other != NULL ? vmm_disk_name_fault(serial, other->name) : NULL;
+    }
+    return fault == NULL
+               ? 0
+               : err_set(err, BERTH_EINVALID,
+                         "serial (default: the node's name): %.80s: %s", serial, fault);
+}
+
 static int disk_add(struct vmm_plug *plug, const json_t *arguments, struct err *err)
 {
     static const char *const known[] = {"driver", "id", "drive", "serial", "bus", "addr"};
@@ -471,9 +486,9 @@ static int disk_add(struct vmm_plug *plug, const json_t *arguments, struct err *
                        drive);
     }
     const char *serial = json_member_text(arguments, "serial", drive);
-    if (serial[0] == '\0' || strlen(serial) >= sizeof(node->option.name)) {
-        return err_set(err, BERTH_EINVALID, "serial: not 1 to %zu bytes",
-                       sizeof(node->option.name) - 1);
+    r = serial_check(plug, serial, err);
+    if (r < 0) {
+        return r;
     }
     (void)snprintf(node->option.name, sizeof(node->option.name), "%s", serial); /* fits */
     (void)snprintf(node->option.id, sizeof(node->option.id), "%s", id); /* the same */

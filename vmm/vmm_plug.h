@@ -9,6 +9,9 @@
  *     added --device_add--> used --device_del, and the guest lets go--> spent
  *       \----------------------- del ----------------------------------/
  *
+ * A disk has a serial number as --disk has a name, and by the same rules: by that it is
+ * named where a saved machine goes on.
+ *
  * Nothing is opened by name: a file is "/dev/fdset/N" (add-fd) or a name of getfd, which
  * is used up. A disk is raw, or the overlay of disk_overlay.h (driver "overlay", with
  * "backing" and "digest"). It is served by threads alone: a ring cannot be made any more.

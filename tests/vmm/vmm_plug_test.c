@@ -357,6 +357,10 @@ START_TEST(what_no_device_has_is_given_back)
 }
 END_TEST
 
+#define SERIAL(id, node, serial)                                               \
+    "{\"driver\":\"virtio-blk-pci\",\"id\":\"" id "\",\"drive\":\"" node "\"," \
+    "\"serial\":\"" serial "\"}"
+
 static const struct refusal_row {
     const char *command;
     const char *arguments;
@@ -428,6 +432,17 @@ static const struct refusal_row {
     {"device_add",
      "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"used\",\"bootindex\":1}",
      "Parameter 'bootindex' is unexpected"},
+    {"device_add", SERIAL("x", "used", ""), "serial (default: the node's name): : not a"},
+    {"device_add", SERIAL("x", "used", "DATA_1"), "DATA_1: not a name: a lower-case"},
+    {"device_add", SERIAL("x", "used", "a b"), "a b: not a name"},
+    {"device_add",
+     SERIAL("x",
+            "used",
+            "a123456789b123456789c123456789d123456789e123456789f123456789-064"),
+     "-064: not a name"},
+    {"device_add", SERIAL("x", "used", "node"), "there is another disk of this name"},
+    {"device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"x\",\"drive\":\"Upper\"}",
+     "Upper: not a name"},
     {"device_add", "{\"driver\":\"virtio-net-pci\",\"id\":\"x\",\"netdev\":\"y\"}",
      "Property 'virtio-net-pci.netdev' can't find value 'y'"},
     {"device_add", "{\"driver\":\"virtio-net-pci\",\"id\":\"x\",\"netdev\":\"net\"}",
@@ -459,6 +474,8 @@ START_TEST(what_is_wrong_is_refused_and_changes_nothing)
     plug_disk();
     order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
     order("blockdev-add", RAW("used", "f"), -1);
+    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    order("blockdev-add", RAW("Upper", "f"), -1);
     order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
     order("getfd", "{\"fdname\":\"read\"}", open("/dev/null", O_RDONLY | O_CLOEXEC));
     order("getfd", "{\"fdname\":\"large\"}", file_of((UINT64_C(64) << 20) + 1));
