@@ -186,6 +186,10 @@ int machine_platform_add(struct machine_platform *platform,
 {
     struct virtio_pci *function;
     REQUIRE(!can_leave || pci_plug_has(slot));
+    if (machine_platform_has(platform, name)) {
+        virtio_device_free(take_virtio);
+        return err_set(err, BERTH_EEXISTS, "Duplicate device ID '%s'", name);
+    }
     int r = virtio_pci_new(take_virtio, name, &function);
     if (r < 0) {
         virtio_device_free(take_virtio);

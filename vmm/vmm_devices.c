@@ -265,17 +265,49 @@ void vmm_devices_know_disk(struct vmm_devices *devices,
     disk_faults_add(&devices->faults, id, device);
 }
 
+/* One in a slot is called by its id, and counts for no other's number: so the others are
+ * called the same whether it is there or not, when a saved machine comes back too. */
+static void
+disk_call(const struct vmm_options *options, unsigned i, char ret_name[DEVICE_NAME_SIZE])
+{
+    unsigned number = 0;
+    for (unsigned at = 0; at < i; at++) {
+        number += options->disks[at].slot == 0;
+    }
+    if (options->disks[i].slot != 0) {
+        (void)snprintf(ret_name, DEVICE_NAME_SIZE, "%s", options->disks[i].id); /* fits */
+    } else {
+        (void)snprintf(ret_name, DEVICE_NAME_SIZE, "disk%u", number);
+    }
+}
+
+static void
+nic_call(const struct vmm_options *options, unsigned i, char ret_name[DEVICE_NAME_SIZE])
+{
+    unsigned number = 0;
+    for (unsigned at = 0; at < i; at++) {
+        number += options->nics[at].slot == 0;
+    }
+    if (options->nics[i].slot != 0) {
+        (void)snprintf(ret_name, DEVICE_NAME_SIZE, "%s", options->nics[i].id); /* fits */
+    } else {
+        (void)snprintf(ret_name, DEVICE_NAME_SIZE, "nic%u", number);
+    }
+}
+
 static int disk_connect(struct vmm_devices *devices,
+                        const struct vmm_options *options,
                         unsigned i,
-                        const struct vmm_disk_option *option,
                         struct machine *machine,
                         const struct disk_queue_threads *threads,
                         struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
+    const struct vmm_disk_option *option = &options->disks[i];
     struct virtio_device *device;
     struct virtual_disk *disk = NULL;
     char name[DEVICE_NAME_SIZE];
+    disk_call(options, i, name);
     int r = vmm_disk_make(&devices->disks[i], &devices->bases[i], option, &disk, err);
     if (r < 0) {
         return r;
@@ -286,8 +318,7 @@ static int disk_connect(struct vmm_devices *devices,
         return r;
     }
     devices->has_ring = devices->has_ring || virtio_block_has_ring(device);
-    (void)snprintf(name, sizeof(name), "disk%u", i);
-    r = add_in(machine, option->slot, device, option->slot != 0 ? option->id : name, err);
+    r = add_in(machine, option->slot, device, name, err);
     if (r < 0) {
         return err_wrap(err, r, "disk %s", option->name);
     }
@@ -363,21 +394,22 @@ void vmm_devices_know_nic(struct vmm_devices *devices,
 }
 
 static int nic_connect(struct vmm_devices *devices,
+                       const struct vmm_options *options,
                        unsigned i,
-                       const struct vmm_nic_option *option,
                        struct machine *machine,
                        struct err *err)
 {
     const struct virtio_place place = machine_place(machine);
+    const struct vmm_nic_option *option = &options->nics[i];
     struct virtio_device *device;
     char name[DEVICE_NAME_SIZE];
-    (void)snprintf(name, sizeof(name), "nic%u", i);
+    nic_call(options, i, name);
     int r = vmm_nic_device(&place, option, devices->taps[i], &device, err);
     if (r < 0) {
         return err_wrap(err, r, "%s", name);
     }
     vhost_connect(devices, i, option, device);
-    r = add_in(machine, option->slot, device, option->slot != 0 ? option->id : name, err);
+    r = add_in(machine, option->slot, device, name, err);
     if (r < 0) {
         return err_wrap(err, r, "%s", name);
     }
@@ -460,6 +492,34 @@ common_connect(struct vmm_devices *devices, struct machine *machine, struct err 
     return r;
 }
 
+/* QMP tells disks from the start by their names: no id may be one. */
+static int id_check(const struct vmm_stats *stats, const char *id, struct err *err)
+{
+    unsigned count = 0;
+    for (unsigned i = 0; i < stats->count; i++) {
+        count += strcmp(stats->devices[i].id, id) == 0;
+    }
+    return count < 2 ? 0 : err_set(err, BERTH_EEXISTS, "Duplicate device ID '%s'", id);
+}
+
+static int ids_check(const struct vmm_devices *devices,
+                     const struct vmm_options *options,
+                     struct err *err)
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < options->disk_count; i++) {
+        if (options->disks[i].slot != 0) {
+            r = id_check(&devices->stats, options->disks[i].id, err);
+        }
+    }
+    for (unsigned i = 0; r == 0 && i < options->nic_count; i++) {
+        if (options->nics[i].slot != 0) {
+            r = id_check(&devices->stats, options->nics[i].id, err);
+        }
+    }
+    return r;
+}
+
 int vmm_devices_connect(struct vmm_devices *devices,
                         const struct vmm_options *options,
                         struct machine *machine,
@@ -468,10 +528,10 @@ int vmm_devices_connect(struct vmm_devices *devices,
 {
     int r = common_connect(devices, machine, err);
     for (unsigned i = 0; r == 0 && i < options->disk_count; i++) {
-        r = disk_connect(devices, i, &options->disks[i], machine, threads, err);
+        r = disk_connect(devices, options, i, machine, threads, err);
     }
     for (unsigned i = 0; r == 0 && i < options->nic_count; i++) {
-        r = nic_connect(devices, i, &options->nics[i], machine, err);
+        r = nic_connect(devices, options, i, machine, err);
     }
     if (r == 0 && devices->console >= 0) {
         r = console_connect(devices, machine, err);
@@ -482,5 +542,5 @@ int vmm_devices_connect(struct vmm_devices *devices,
     if (r == 0 && options->plug_bytes > 0) {
         r = memory_connect(devices, machine, err);
     }
-    return r;
+    return r < 0 ? r : ids_check(devices, options, err);
 }

@@ -4,10 +4,11 @@
  * vmm_devices_open takes or opens every descriptor while paths can still be opened, and
  * vmm_devices_connect makes the devices of them, which is done inside the jail, because a
  * disk's own tables are read there. Every machine has entropy and a balloon; disks and
- * NICs come in the order of the command line, and into the slots that it says. Threads:
- * the main one, before the machine runs. Ownership: descriptors move into the devices,
- * which belong to the machine; close lets go of those that have not moved. Errors: with
- * the device's name.
+ * NICs come in the order of the command line, and into the slots that it says. One in a
+ * slot is called by its id, which is nobody else's name; the others are disk0 and nic0,
+ * disk1 and so on, by their order without those. Threads: the main one, before the
+ * machine runs. Ownership: descriptors move into the devices, which belong to the
+ * machine; close lets go of those that have not moved. Errors: with the device's name.
  */
 #pragma once
 

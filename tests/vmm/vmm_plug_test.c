@@ -496,6 +496,90 @@ START_TEST(what_is_wrong_is_refused_and_changes_nothing)
 }
 END_TEST
 
+/* ---- with devices from the start ---- */
+
+enum { FIRST = 0, LAST };
+
+/* A disk "root" and a NIC, and before or behind them one each in a slot, of those ids. */
+static int
+connect_all(int where, const char *disk_id, const char *nic_id, struct err *err)
+{
+    static struct vmm_options options;
+    const struct disk_queue_threads threads = {.began = on_thread};
+    const unsigned hot = where == FIRST ? 0 : 1;
+    options = (struct vmm_options){.disk_count = 2, .nic_count = 2};
+    for (unsigned i = 0; i < 2; i++) {
+        int ends[2];
+        ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+        (void)close(ends[0]);
+        options.nics[i] = (struct vmm_nic_option){.mac = 7 + i, .mtu = 1500, .queues = 1};
+        (void)snprintf(options.disks[i].name, NAME_SIZE, i == hot ? "data" : "root");
+        (void)snprintf(options.disks[i].raw, VMM_WHERE_SIZE, "fd:9");
+        devices.disks[i] = file_of(DISK_BYTES);
+        devices.taps[i][0] = ends[1];
+    }
+    options.disks[hot].slot = PCI_PLUG_FIRST;
+    options.nics[hot].slot = PCI_PLUG_FIRST + 1;
+    (void)snprintf(options.disks[hot].id, DEVICE_NAME_SIZE, "%s", disk_id);
+    (void)snprintf(options.nics[hot].id, DEVICE_NAME_SIZE, "%s", nic_id);
+    return vmm_devices_connect(&devices, &options, machine, &threads, err);
+}
+
+/* Nor do they when a saved machine comes back: each finds its state by its name. */
+START_TEST(devices_from_the_start_are_called_the_same_with_any_in_slots)
+{
+    struct err err = {0};
+    ck_assert_msg(connect_all(_i, "hot", "net", &err) == 0, "%s", err.text);
+    meet(false);
+
+    ask("x-query-device-stats", "{}", -1);
+    hear("\"return\":");
+
+    ck_assert_ptr_nonnull(strstr(heard, "\"id\":\"hot\",\"qdev\":\"hot\""));
+    ck_assert_ptr_nonnull(strstr(heard, "\"id\":\"root\",\"qdev\":\"disk0\""));
+    ck_assert_ptr_nonnull(strstr(heard, "\"id\":\"net\",\"qdev\":\"net\""));
+    ck_assert_ptr_nonnull(strstr(heard, "\"id\":\"nic0\",\"qdev\":\"nic0\""));
+}
+END_TEST
+
+static const char *const taken_ids[] = {"root",     "disk0", "nic0",   "rng0",
+                                        "balloon0", "pci",   "serial", "power"};
+
+START_TEST(no_id_of_the_command_line_is_another_ones_name)
+{
+    const char *id = taken_ids[_i / 4];
+    struct err err = {0};
+    const bool is_disk = _i % 2 == 0;
+
+    const int r =
+        connect_all(_i % 4 / 2, is_disk ? id : "hot", is_disk ? "net" : id, &err);
+
+    ck_assert_msg(r == BERTH_EEXISTS, "%s %d: %s", id, r, err.text);
+    ck_assert_msg(strstr(err.text, "Duplicate device ID") != NULL, "%s", err.text);
+}
+END_TEST
+
+START_TEST(no_id_that_comes_is_another_ones_name)
+{
+    static const char *const more[] = {"hot", "net"};
+    const unsigned count = ARRAY_COUNT(taken_ids);
+    const char *id = (unsigned)_i < count ? taken_ids[_i] : more[(unsigned)_i - count];
+    char text[256];
+    ck_assert_int_eq(connect_all(LAST, "hot", "net", NULL), 0);
+    meet(true);
+    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    order("blockdev-add", RAW("node", "f"), -1);
+    (void)snprintf(text, sizeof(text),
+                   "{\"driver\":\"virtio-blk-pci\",\"id\":\"%s\",\"drive\":\"node\"}",
+                   id);
+
+    ask("device_add", text, -1);
+
+    hear("{\"error\":");
+    hear("Duplicate device ID");
+}
+END_TEST
+
 START_TEST(there_is_a_most_of_nodes_netdevs_and_devices)
 {
     char text[256];
@@ -567,6 +651,13 @@ int main(void)
     tcase_add_test(tests, what_no_device_has_is_given_back);
     tcase_add_loop_test(tests, what_is_wrong_is_refused_and_changes_nothing, 0,
                         ARRAY_COUNT(refusals));
+    tcase_add_loop_test(tests,
+                        devices_from_the_start_are_called_the_same_with_any_in_slots,
+                        FIRST, LAST + 1);
+    tcase_add_loop_test(tests, no_id_of_the_command_line_is_another_ones_name, 0,
+                        4 * ARRAY_COUNT(taken_ids));
+    tcase_add_loop_test(tests, no_id_that_comes_is_another_ones_name, 0,
+                        ARRAY_COUNT(taken_ids) + 2);
     tcase_add_test(tests, there_is_a_most_of_nodes_netdevs_and_devices);
     tcase_add_test(tests, a_machine_that_is_being_saved_keeps_its_devices);
     suite_add_tcase(suite, tests);
