@@ -3,6 +3,7 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "vmm/disk_access.h"
 #include "vmm/disk_overlay.h"
 #include "vmm/disk_raw.h"
 #include "vmm/virtio_balloon.h"
@@ -226,6 +227,37 @@ static int overlay_make(int *fd,
     return r;
 }
 
+/* As the disk uses it, and as the machine's others do. */
+static int
+file_check(const struct vmm_devices *devices, int fd, bool writes, struct err *err)
+{
+    int r = disk_access_check(fd, writes, err);
+    for (unsigned i = 0; r == 0 && i < devices->stats.count; i++) {
+        const struct vmm_counted *other = &devices->stats.devices[i];
+        if (other->disk != NULL) {
+            r = disk_access_beside(virtio_block_disk(other->device), other->id, fd,
+                                   writes, err);
+        }
+    }
+    return r;
+}
+
+int vmm_disk_check(const struct vmm_devices *devices,
+                   int fd,
+                   int base_fd,
+                   const struct vmm_disk_option *option,
+                   struct err *err)
+{
+    int r = file_check(devices, fd, !option->is_read_only, err);
+    if (r == 0 && base_fd >= 0) {
+        r = file_check(devices, base_fd, false, err);
+        if (r == 0 && disk_access_is_same(fd, base_fd)) {
+            r = err_set(err, BERTH_EINVALID, "it is its own base");
+        }
+    }
+    return r < 0 ? err_wrap(err, r, "disk %s", option->name) : 0;
+}
+
 int vmm_disk_make(int *fd,
                   int *base_fd,
                   const struct vmm_disk_option *option,
@@ -308,7 +340,10 @@ static int disk_connect(struct vmm_devices *devices,
     struct virtual_disk *disk = NULL;
     char name[DEVICE_NAME_SIZE];
     disk_call(options, i, name);
-    int r = vmm_disk_make(&devices->disks[i], &devices->bases[i], option, &disk, err);
+    int r = vmm_disk_check(devices, devices->disks[i], devices->bases[i], option, err);
+    if (r == 0) {
+        r = vmm_disk_make(&devices->disks[i], &devices->bases[i], option, &disk, err);
+    }
     if (r < 0) {
         return r;
     }

@@ -57,6 +57,13 @@ void vmm_devices_close(struct vmm_devices *devices);
 
 /* ---- one at a time: vmm_plug.h does it while the machine runs ---- */
 
+/* Whether descriptors can be what is behind a disk (disk_access.h), beside the disks that
+ * the machine has; base_fd may be -1. */
+int vmm_disk_check(const struct vmm_devices *devices,
+                   int fd,
+                   int base_fd,
+                   const struct vmm_disk_option *option,
+                   struct err *err);
 /* What is behind a disk; descriptors that are taken are -1 then. */
 int vmm_disk_make(int *fd,
                   int *base_fd,

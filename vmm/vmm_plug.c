@@ -4,10 +4,10 @@
 #include "base/digest.h"
 #include "base/fd.h"
 #include "base/parse_number.h"
+#include "vmm/disk_access.h"
 #include "vmm/pci_bus.h"
 
 #include <errno.h>
-#include <fcntl.h>
 #include <inttypes.h>
 #include <stdio.h>
 #include <string.h>
@@ -112,18 +112,9 @@ static int file_take(struct vmm_plug *plug,
     return r;
 }
 
-/* Whether the disk can be written as it is to be. */
-static int
-file_check(const struct vmm_plug *plug, int fd, bool read_only, struct err *err)
+/* Whether it is too large to be written by this process. */
+static int size_check(const struct vmm_plug *plug, int fd, struct err *err)
 {
-    if (read_only) {
-        return 0;
-    }
-    const int flags = fcntl(fd, F_GETFL);
-    if (flags < 0 || (flags & O_ACCMODE) != O_RDWR) {
-        return err_set(err, BERTH_EINVALID,
-                       "the descriptor is not open for reading and writing");
-    }
     struct stat status;
     if (fstat(fd, &status) < 0) {
         return err_sys(err, -errno, "look at the disk's file");
@@ -136,6 +127,30 @@ file_check(const struct vmm_plug *plug, int fd, bool read_only, struct err *err)
                        (intmax_t)status.st_size, plug->file_bytes_max);
     }
     return 0;
+}
+
+/* Whether they can be a disk's: with the nodes that are no devices yet, too. */
+static int files_check(const struct vmm_plug *plug,
+                       int fd,
+                       int base_fd,
+                       const struct vmm_disk_option *option,
+                       struct err *err)
+{
+    const bool writes = !option->is_read_only;
+    int r = vmm_disk_check(plug->devices, fd, base_fd, option, err);
+    if (r == 0 && writes) {
+        r = size_check(plug, fd, err);
+    }
+    for (unsigned i = 0; r == 0 && i < PCI_PLUG_SLOTS; i++) {
+        const struct vmm_plug_node *node = &plug->nodes[i];
+        if (node->disk != NULL) {
+            r = disk_access_beside(node->disk, node->name, fd, writes, err);
+            r = r == 0 && base_fd >= 0
+                    ? disk_access_beside(node->disk, node->name, base_fd, false, err)
+                    : r;
+        }
+    }
+    return r;
 }
 
 /* ---- nodes ---- */
@@ -216,10 +231,12 @@ static int node_read(struct vmm_plug *plug,
     if (*ret_fd < 0) {
         return *ret_fd;
     }
-    r = file_check(plug, *ret_fd, option->is_read_only, err);
-    if (r == 0 && backing != NULL && !json_is_null(backing)) {
+    if (backing != NULL && !json_is_null(backing)) {
         *ret_base_fd = backing_take(plug, backing, option, err);
         r = *ret_base_fd < 0 ? *ret_base_fd : 0;
+    }
+    if (r == 0) {
+        r = files_check(plug, *ret_fd, *ret_base_fd, option, err);
     }
     return r < 0 ? r
                  : digest_take(json_member_text(arguments, "digest", ""), option, err);

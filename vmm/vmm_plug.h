@@ -14,9 +14,10 @@
  *
  * Nothing is opened by name: a file is "/dev/fdset/N" (add-fd) or a name of getfd, which
  * is used up. A disk is raw, or the overlay of disk_overlay.h (driver "overlay", with
- * "backing" and "digest"). It is served by threads alone: a ring cannot be made any more.
- * A NIC is served without the kernel's help (vhost). What is not known is refused, and
- * what is refused changes nothing but that a descriptor may be gone.
+ * "backing" and "digest"); no other writes its file (disk_access.h). It is served by
+ * threads alone: a ring cannot be made any more. A NIC is served without the kernel's
+ * help (vhost). What is not known is refused, and what is refused changes nothing but
+ * that a descriptor may be gone.
  *
  * Threads: the main one. Ownership: borrows machine, devices and descriptors; owns what
  * no device has. Errors: with QEMU's texts where it has one. Limits: PCI_PLUG_SLOTS nodes

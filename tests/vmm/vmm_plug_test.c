@@ -198,6 +198,12 @@ static int file_of(uint64_t size)
 #define FILE_NAMED(name) "\"file\":{\"driver\":\"file\",\"filename\":\"" name "\"}"
 #define RAW(node, name) \
     "{\"driver\":\"raw\",\"node-name\":\"" node "\"," FILE_NAMED(name) "}"
+#define READ(node, name)                                           \
+    "{\"driver\":\"raw\",\"read-only\":true,\"node-name\":\"" node \
+    "\"," FILE_NAMED(name) "}"
+#define OVER(node, name, base)                      \
+    "{\"driver\":\"overlay\",\"node-name\":\"" node \
+    "\"," FILE_NAMED(name) ",\"backing\":{\"driver\":\"raw\"," FILE_NAMED(base) "}}"
 
 /* A disk of a file, by the names that its id makes. */
 static void plug_disk(void)
@@ -261,8 +267,8 @@ START_TEST(a_set_of_add_fd_is_opened_until_it_is_removed)
     ask("add-fd", "{\"fdset-id\":7}", file_of(DISK_BYTES));
     hear("there is one to a set");
 
-    order("blockdev-add", RAW("a", "/dev/fdset/7"), -1);
-    order("blockdev-add", RAW("b", "/dev/fdset/7"), -1);
+    order("blockdev-add", READ("a", "/dev/fdset/7"), -1);
+    order("blockdev-add", READ("b", "/dev/fdset/7"), -1);
     order("remove-fd", "{\"fdset-id\":7}", -1);
     ask("remove-fd", "{\"fdset-id\":7}", -1);
     hear("File descriptor named 'fdset-id:7' not found");
@@ -391,6 +397,10 @@ static const struct refusal_row {
          "f") "}",
      "only a raw disk can be read-only"},
     {"blockdev-add", RAW("n", "read"), "not open for reading and writing"},
+    {"blockdev-add", READ("n", "write"), "not open for reading"},
+    {"blockdev-add", RAW("n", "append"), "open to append (O_APPEND)"},
+    {"blockdev-add", OVER("n", "f", "write"), "not open for reading"},
+    {"blockdev-add", OVER("n", "f", "f2"), "it is its own base"},
     {"blockdev-add", RAW("n", "pipe"), "neither a regular file nor a block device"},
     {"blockdev-add", RAW("n", "large"), "--plug-disk says how many"},
     {"blockdev-del", "{\"node-name\":\"n\"}", "Failed to find node with node-name='n'"},
@@ -476,9 +486,14 @@ START_TEST(what_is_wrong_is_refused_and_changes_nothing)
     order("blockdev-add", RAW("used", "f"), -1);
     order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
     order("blockdev-add", RAW("Upper", "f"), -1);
-    order("getfd", "{\"fdname\":\"f\"}", file_of(DISK_BYTES));
+    const int file = file_of(DISK_BYTES);
+    order("getfd", "{\"fdname\":\"f2\"}", dup(file));
+    order("getfd", "{\"fdname\":\"f\"}", file);
     order("getfd", "{\"fdname\":\"read\"}", open("/dev/null", O_RDONLY | O_CLOEXEC));
     order("getfd", "{\"fdname\":\"large\"}", file_of((UINT64_C(64) << 20) + 1));
+    order("getfd", "{\"fdname\":\"write\"}", open("/dev/null", O_WRONLY | O_CLOEXEC));
+    order("getfd", "{\"fdname\":\"append\"}",
+          open("/dev/null", O_RDWR | O_APPEND | O_CLOEXEC));
     order("getfd", "{\"fdname\":\"pipe\"}", ends[1]);
     order("getfd", "{\"fdname\":\"tap\"}", pipes[0]);
     order("netdev_add", "{\"type\":\"tap\",\"id\":\"net\",\"fd\":\"tap\"}", -1);
@@ -500,6 +515,8 @@ END_TEST
 
 enum { FIRST = 0, LAST };
 
+static int root_fd; /* its file */
+
 /* A disk "root" and a NIC, and before or behind them one each in a slot, of those ids. */
 static int
 connect_all(int where, const char *disk_id, const char *nic_id, struct err *err)
@@ -516,6 +533,7 @@ connect_all(int where, const char *disk_id, const char *nic_id, struct err *err)
         (void)snprintf(options.disks[i].name, NAME_SIZE, i == hot ? "data" : "root");
         (void)snprintf(options.disks[i].raw, VMM_WHERE_SIZE, "fd:9");
         devices.disks[i] = file_of(DISK_BYTES);
+        root_fd = i == hot ? root_fd : dup(devices.disks[i]);
         devices.taps[i][0] = ends[1];
     }
     options.disks[hot].slot = PCI_PLUG_FIRST;
@@ -556,6 +574,88 @@ START_TEST(no_id_of_the_command_line_is_another_ones_name)
 
     ck_assert_msg(r == BERTH_EEXISTS, "%s %d: %s", id, r, err.text);
     ck_assert_msg(strstr(err.text, "Duplicate device ID") != NULL, "%s", err.text);
+}
+END_TEST
+
+/* Who has the file already: a disk from the start, one that came, a node, or one that
+ * only reads. */
+enum { AT_START = 0, CAME, NODE, READER };
+
+static const struct file_row {
+    int place;
+    bool reads;
+    const char *words; /* NULL: it is taken */
+} files[] = {
+    {AT_START, false, "disk root writes this file"},
+    {AT_START, true, "disk root writes this file"},
+    {CAME, false, "disk hot writes this file"},
+    {CAME, true, "disk hot writes this file"},
+    {NODE, false, "disk node writes this file"},
+    {NODE, true, "disk node writes this file"},
+    {READER, false, "disk node reads this file, which would be written"},
+    {READER, true, NULL},
+};
+
+START_TEST(a_file_is_written_by_one_disk_alone_and_then_read_by_no_other)
+{
+    const struct file_row *row = &files[_i];
+    int file = file_of(DISK_BYTES);
+    if (row->place == AT_START) {
+        ck_assert_int_eq(connect_all(LAST, "cold", "net", NULL), 0);
+        (void)close(file);
+        file = dup(root_fd);
+    }
+    meet(true);
+    if (row->place != AT_START) {
+        order("getfd", "{\"fdname\":\"f\"}", dup(file));
+        order("blockdev-add", row->place == READER ? READ("node", "f") : RAW("node", "f"),
+              -1);
+    }
+    if (row->place == CAME) {
+        order("device_add",
+              "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"node\"}", -1);
+    }
+    order("getfd", "{\"fdname\":\"f\"}", dup(file));
+
+    ask("blockdev-add", row->reads ? READ("n", "f") : RAW("n", "f"), -1);
+
+    hear(row->words == NULL ? "{\"return\":" : "{\"error\":");
+    hear(row->words == NULL ? "" : row->words);
+    if (row->place == CAME) { /* nobody has it any more */
+        ask("device_del", "{\"id\":\"hot\"}", -1);
+        hear("DEVICE_DELETED");
+        order("getfd", "{\"fdname\":\"f\"}", dup(file));
+        order("blockdev-add", row->reads ? READ("n", "f") : RAW("n", "f"), -1);
+    }
+    (void)close(file);
+}
+END_TEST
+
+START_TEST(no_file_is_two_disks_of_the_command_line)
+{
+    static struct vmm_options options;
+    const struct disk_queue_threads threads = {.began = on_thread};
+    struct err err = {0};
+    options = (struct vmm_options){.disk_count = 2};
+    for (unsigned i = 0; i < 2; i++) {
+        (void)snprintf(options.disks[i].name, NAME_SIZE, "d%u", i);
+        (void)snprintf(options.disks[i].raw, VMM_WHERE_SIZE, "fd:9");
+    }
+    options.disks[0].is_read_only = _i != 0;
+    options.disks[1].is_read_only = _i == 2;
+    devices.disks[0] = file_of(DISK_BYTES);
+    devices.disks[1] = dup(devices.disks[0]);
+
+    const int r = vmm_devices_connect(&devices, &options, machine, &threads, &err);
+
+    if (_i == 2) {
+        ck_assert_msg(r == 0, "%s", err.text);
+        return;
+    }
+    ck_assert_int_eq(r, BERTH_EBUSY);
+    ck_assert_str_eq(
+        err.text, _i == 0 ? "disk d1: disk d0 writes this file"
+                          : "disk d1: disk d0 reads this file, which would be written");
 }
 END_TEST
 
@@ -656,6 +756,10 @@ int main(void)
                         FIRST, LAST + 1);
     tcase_add_loop_test(tests, no_id_of_the_command_line_is_another_ones_name, 0,
                         4 * ARRAY_COUNT(taken_ids));
+    tcase_add_loop_test(tests,
+                        a_file_is_written_by_one_disk_alone_and_then_read_by_no_other, 0,
+                        ARRAY_COUNT(files));
+    tcase_add_loop_test(tests, no_file_is_two_disks_of_the_command_line, 0, 3);
     tcase_add_loop_test(tests, no_id_that_comes_is_another_ones_name, 0,
                         ARRAY_COUNT(taken_ids) + 2);
     tcase_add_test(tests, there_is_a_most_of_nodes_netdevs_and_devices);
