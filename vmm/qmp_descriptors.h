@@ -3,8 +3,10 @@
  *
  * Shapes: `struct qmp_descriptors`, a small table; a name that is given again replaces
  * the descriptor, as QEMU does. A set of add-fd is one descriptor by the name that files
- * of it have, "/dev/fdset/N", and stays until remove-fd. Threads: the poller's.
- * Ownership: the table owns what is in it. Errors: with QEMU's texts. Limits:
+ * of it have, "/dev/fdset/N", and stays until remove-fd. When the client goes, its sets
+ * are closed, and its names stay for the next one, as with QEMU; but they give way to
+ * names that need the place, the oldest first: nobody can list them. Threads: the
+ * poller's. Ownership: the table owns what is in it. Errors: with QEMU's texts. Limits:
  * QMP_NAMED_MAX; a client that wants more has forgotten something.
  */
 #pragma once
@@ -15,13 +17,15 @@
 
 #define QMP_NAMED_MAX 8u
 #define QMP_NAME_SIZE 64u
+#define QMP_FDSET     "/dev/fdset/" /* how the name of a set begins */
 
 struct qmp_descriptors {
     unsigned count;
     struct {
         char name[QMP_NAME_SIZE];
         int fd;
-    } named[QMP_NAMED_MAX];
+        bool is_left;       /* by a client that has gone */
+    } named[QMP_NAMED_MAX]; /* the oldest first */
 };
 
 /* Takes the descriptor on success. BERTH_EINVALID for a name that is empty, too long or
@@ -41,5 +45,7 @@ int qmp_descriptors_take(struct qmp_descriptors *descriptors,
 int qmp_descriptors_copy(const struct qmp_descriptors *descriptors,
                          const char *name,
                          struct err *err);
+/* The client has gone. */
+void qmp_descriptors_leave(struct qmp_descriptors *descriptors);
 /* Closes all. */
 void qmp_descriptors_clear(struct qmp_descriptors *descriptors);

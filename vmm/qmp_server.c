@@ -26,6 +26,7 @@ struct qmp_server {
     const struct qmp_command *commands;
     unsigned command_count;
     void *context;
+    void (*gone)(void *context); /* NULL: nobody hears of it */
     int listener;
     int listener_watch;
     int client; /* -1: there is none */
@@ -44,6 +45,7 @@ struct qmp_server {
 
 static void client_close(struct qmp_server *server)
 {
+    const bool was_there = server->client >= 0;
     if (server->client_watch != NO_WATCH) {
         poller_remove(server->poller, server->client_watch);
         server->client_watch = NO_WATCH;
@@ -61,6 +63,9 @@ static void client_close(struct qmp_server *server)
     server->has_agreed = false;
     if (server->listener_watch != NO_WATCH) {
         poller_change(server->poller, server->listener_watch, POLLER_READABLE);
+    }
+    if (was_there && server->gone != NULL) {
+        server->gone(server->context);
     }
 }
 
@@ -398,6 +403,11 @@ int qmp_server_new(struct poller *poller,
     server->listener = take_listener;
     *ret_server = server;
     return 0;
+}
+
+void qmp_server_listen_gone(struct qmp_server *server, void (*gone)(void *context))
+{
+    server->gone = gone;
 }
 
 void qmp_server_event(struct qmp_server *server, const char *name, json_t *take_data)

@@ -43,6 +43,9 @@ int qmp_server_new(struct poller *poller,
                    void *context,
                    struct qmp_server **ret_server,
                    struct err *err);
+/* Who hears that a client has gone, with the owner's context; it may not call the server.
+ * Also at its close. */
+void qmp_server_listen_gone(struct qmp_server *server, void (*gone)(void *context));
 /* Tells the client, if there is one that has agreed on capabilities. data may be NULL and
  * is consumed. */
 void qmp_server_event(struct qmp_server *server, const char *name, json_t *take_data);

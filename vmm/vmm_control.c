@@ -613,6 +613,21 @@ remove_fd(void *context, const json_t *arguments, json_t **ret_result, struct er
     return vmm_fdsets_remove(&control->descriptors, arguments, err);
 }
 
+static int
+query_fdsets(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    const struct vmm_control *control = context;
+    (void)arguments;
+    (void)err;
+    return answer(vmm_fdsets_list(&control->descriptors), ret_result);
+}
+
+static void on_client_gone(void *context)
+{
+    struct vmm_control *control = context;
+    qmp_descriptors_leave(&control->descriptors);
+}
+
 static void tell_snapshot(struct vmm_control *control, enum vmm_snapshot_status status)
 {
     qmp_server_event(control->server, "MIGRATION",
@@ -782,6 +797,7 @@ static const struct qmp_command commands[] = {
     {"closefd", closefd},
     {"add-fd", add_fd},
     {"remove-fd", remove_fd},
+    {"query-fdsets", query_fdsets},
     {"migrate", migrate},
     {"migrate_cancel", migrate_cancel},
     {"query-migrate", query_migrate},
@@ -806,8 +822,10 @@ int vmm_control_open(struct vmm_control *control,
     }
     if (r < 0) {
         control->snapshot = vmm_snapshot_free(control->snapshot);
+        return r;
     }
-    return r;
+    qmp_server_listen_gone(control->server, on_client_gone);
+    return 0;
 }
 
 void vmm_control_watch_memory(struct vmm_control *control, struct virtio_device *memory)

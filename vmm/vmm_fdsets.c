@@ -2,9 +2,11 @@
 
 #include "base/cleanup.h"
 #include "base/fd.h"
+#include "base/parse_number.h"
 
 #include <errno.h>
 #include <stdio.h>
+#include <string.h>
 
 #define FDSET_ID_MAX 1000000 /* fits what is made of it */
 
@@ -24,7 +26,7 @@ static int fdset_id(const struct qmp_descriptors *descriptors,
     }
     id = is_said ? id : 0;
     for (;;) {
-        (void)snprintf(ret_name, QMP_NAME_SIZE, "/dev/fdset/%d", (int)id); /* fits */
+        (void)snprintf(ret_name, QMP_NAME_SIZE, QMP_FDSET "%d", (int)id); /* fits */
         if (is_said || !qmp_descriptors_has(descriptors, ret_name)) {
             return (int)id;
         }
@@ -76,4 +78,24 @@ int vmm_fdsets_remove(struct qmp_descriptors *descriptors,
     int fd = qmp_descriptors_take(descriptors, name, err);
     fd_close(&fd);
     return 0;
+}
+
+json_t *vmm_fdsets_list(const struct qmp_descriptors *descriptors)
+{
+    json_t *list = json_array();
+    for (unsigned i = 0; list != NULL && i < descriptors->count; i++) {
+        const char *name = descriptors->named[i].name;
+        uint64_t id = 0;
+        if (strncmp(name, QMP_FDSET, strlen(QMP_FDSET)) != 0 ||
+            parse_u64(name + strlen(QMP_FDSET), &id, NULL) < 0 || id > FDSET_ID_MAX) {
+            continue; /* getfd may call one so */
+        }
+        if (json_array_append_new(list, json_pack("{s:i, s:[{s:i}]}", "fdset-id", (int)id,
+                                                  "fds", "fd",
+                                                  descriptors->named[i].fd)) != 0) {
+            json_decref(list);
+            list = NULL;
+        }
+    }
+    return list;
 }

@@ -1,9 +1,10 @@
-/* Sets of descriptors, in QMP's terms (add-fd, remove-fd): what a client sends, that
- * files are opened from by "/dev/fdset/N".
+/* Sets of descriptors, in QMP's terms (add-fd, remove-fd, query-fdsets): what a client
+ * sends, that files are opened from by "/dev/fdset/N".
  *
  * Shapes: a set has one descriptor, which is in the table of qmp_descriptors.h by that
- * name until it is removed. Threads: the poller's. Errors: with QEMU's texts. Limits:
- * QMP_NAMED_MAX, for sets and names of getfd together.
+ * name until it is removed, or its client goes. What add-fd calls opaque is not kept.
+ * Threads: the poller's. Errors: with QEMU's texts. Limits: QMP_NAMED_MAX, for sets and
+ * names of getfd together.
  */
 #pragma once
 
@@ -21,3 +22,5 @@ int vmm_fdsets_add(struct qmp_descriptors *descriptors,
 int vmm_fdsets_remove(struct qmp_descriptors *descriptors,
                       const json_t *arguments,
                       struct err *err);
+/* What query-fdsets answers; NULL without memory. */
+json_t *vmm_fdsets_list(const struct qmp_descriptors *descriptors);

@@ -13,7 +13,6 @@
 #include <string.h>
 #include <sys/stat.h>
 
-#define FDSET       "/dev/fdset/"
 #define MTU_DEFAULT 1500u
 #define MTU_MIN     68u
 #define BUS         "pcie.0"
@@ -78,7 +77,7 @@ flag_take(const json_t *arguments, const char *key, bool *flag, struct err *err)
 /* A descriptor that came along; the caller's. */
 static int descriptor_take(struct vmm_plug *plug, const char *name, struct err *err)
 {
-    return strncmp(name, FDSET, strlen(FDSET)) == 0
+    return strncmp(name, QMP_FDSET, strlen(QMP_FDSET)) == 0
                ? qmp_descriptors_copy(plug->descriptors, name, err)
                : qmp_descriptors_take(plug->descriptors, name, err);
 }
@@ -102,7 +101,7 @@ static int file_take(struct vmm_plug *plug,
     }
     if (name[0] == '\0' || strlen(name) >= VMM_WHERE_SIZE) {
         return err_set(err, BERTH_EINVALID,
-                       "filename: " FDSET "N, or what getfd has named: nothing is "
+                       "filename: " QMP_FDSET "N, or what getfd has named: nothing is "
                        "opened by a path");
     }
     r = descriptor_take(plug, name, err);

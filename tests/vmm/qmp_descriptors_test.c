@@ -101,6 +101,61 @@ START_TEST(the_table_has_an_end)
 }
 END_TEST
 
+static void put(const char *name)
+{
+    ck_assert_int_eq(qmp_descriptors_put(&descriptors, name, some(), NULL), 0);
+}
+
+START_TEST(a_client_that_goes_takes_its_sets_along_and_leaves_its_names)
+{
+    const int sets[] = {some(), some()};
+    ck_assert_int_eq(qmp_descriptors_put(&descriptors, QMP_FDSET "0", sets[0], NULL), 0);
+    put("one");
+    ck_assert_int_eq(qmp_descriptors_put(&descriptors, QMP_FDSET "1", sets[1], NULL), 0);
+
+    qmp_descriptors_leave(&descriptors);
+
+    ck_assert(!is_open(sets[0]) && !is_open(sets[1]));
+    ck_assert_uint_eq(descriptors.count, 1);
+    ck_assert(qmp_descriptors_has(&descriptors, "one"));
+    qmp_descriptors_clear(&descriptors);
+}
+END_TEST
+
+START_TEST(what_was_left_gives_way_the_oldest_first)
+{
+    char name[8];
+    put("old");
+    put("taken");
+    put("older");
+    put("old"); /* again: it is the youngest of them */
+    int fd = qmp_descriptors_take(&descriptors, "taken", NULL);
+    (void)close(fd);
+    qmp_descriptors_leave(&descriptors);
+    for (unsigned i = 2; i < QMP_NAMED_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "n%u", i);
+        put(name);
+    }
+    ck_assert_uint_eq(descriptors.count, QMP_NAMED_MAX);
+
+    put("more");
+    ck_assert(!qmp_descriptors_has(&descriptors, "older"));
+    ck_assert(qmp_descriptors_has(&descriptors, "old"));
+    put("and");
+    ck_assert(!qmp_descriptors_has(&descriptors, "old"));
+
+    const int no_more = some();
+    ck_assert_int_eq(qmp_descriptors_put(&descriptors, "end", no_more, NULL),
+                     BERTH_EFULL);
+    (void)close(no_more);
+    for (unsigned i = 2; i < QMP_NAMED_MAX; i++) {
+        (void)snprintf(name, sizeof(name), "n%u", i);
+        ck_assert(qmp_descriptors_has(&descriptors, name));
+    }
+    qmp_descriptors_clear(&descriptors);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("qmp_descriptors");
@@ -110,6 +165,8 @@ int main(void)
     tcase_add_loop_test(tests, names_are_as_qemu_wants_them, 0,
                         sizeof(names) / sizeof(names[0]));
     tcase_add_test(tests, the_table_has_an_end);
+    tcase_add_test(tests, a_client_that_goes_takes_its_sets_along_and_leaves_its_names);
+    tcase_add_test(tests, what_was_left_gives_way_the_oldest_first);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -258,6 +258,32 @@ START_TEST(the_next_client_is_served_when_the_first_has_gone)
 }
 END_TEST
 
+static unsigned gone_count;
+
+static void on_gone(void *context)
+{
+    (void)context;
+    gone_count++;
+}
+
+START_TEST(its_owner_hears_of_each_client_that_goes)
+{
+    qmp_server_listen_gone(server, on_gone);
+    (void)close(client);
+    settle();
+    ck_assert_uint_eq(gone_count, 1);
+
+    client = client_open();
+    say("no JSON");
+    ck_assert_uint_eq(gone_count, 2);
+
+    (void)close(client);
+    client = client_open();
+    server = qmp_server_close(server);
+    ck_assert_uint_eq(gone_count, 3);
+}
+END_TEST
+
 START_TEST(descriptors_come_along_with_messages)
 {
     int pipes[2];
@@ -307,6 +333,7 @@ int main(void)
     tcase_add_test(tests, events_are_told_with_the_time);
     tcase_add_test(tests, a_client_that_does_not_read_is_dropped_not_waited_for);
     tcase_add_test(tests, the_next_client_is_served_when_the_first_has_gone);
+    tcase_add_test(tests, its_owner_hears_of_each_client_that_goes);
     tcase_add_test(tests, descriptors_come_along_with_messages);
     suite_add_tcase(suite, first);
     suite_add_tcase(suite, tests);

@@ -31,6 +31,7 @@ static const uint8_t polite[] = {0x66, 0xba, 0x22, 0x06, 0xec, 0x66,
 
 static int kvm_fd;
 static struct temp_dir dir;
+static struct sockaddr_un address = {.sun_family = AF_UNIX};
 static struct poller *poller;
 static struct machine *machine;
 static struct vmm_control control;
@@ -79,9 +80,15 @@ static int on_thread(void *context, struct err *err)
     return 0;
 }
 
+static void client_open(void)
+{
+    client = socket(AF_UNIX, SOCK_STREAM, 0);
+    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
+    heard_size = 0;
+}
+
 static void setup(void)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
     kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     temp_dir_init(&dir);
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
@@ -111,9 +118,7 @@ static void setup(void)
     control.stats = &devices.stats;
     vmm_control_watch_plug(&control, &plug);
     ck_assert_int_eq(vmm_control_watch_disks(&control, &devices.faults, NULL), 0);
-    client = socket(AF_UNIX, SOCK_STREAM, 0);
-    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
-    heard_size = 0;
+    client_open();
 }
 
 static void teardown(void)
@@ -277,6 +282,34 @@ START_TEST(a_set_of_add_fd_is_opened_until_it_is_removed)
 
     order("device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"b\"}",
           -1);
+}
+END_TEST
+
+START_TEST(what_a_client_has_not_used_goes_with_it_but_for_names)
+{
+    meet(true);
+    const unsigned before = descriptors_open();
+    order("add-fd", "{\"fdset-id\":7}", file_of(DISK_BYTES));
+    order("add-fd", "{}", file_of(DISK_BYTES));
+    order("add-fd", "{\"fdset-id\":4}", file_of(DISK_BYTES));
+    order("getfd", "{\"fdname\":\"name\"}", file_of(DISK_BYTES));
+    order("blockdev-add", READ("a", "/dev/fdset/7"), -1);
+    order("remove-fd", "{\"fdset-id\":4}", -1);
+    ask("query-fdsets", "{}", -1);
+    hear("{\"return\":[{\"fdset-id\":7,\"fds\":[{\"fd\":");
+    hear("}]},{\"fdset-id\":0,\"fds\":[{\"fd\":");
+    hear("}]}]}");
+
+    (void)close(client);
+    client_open();
+    meet(false);
+
+    ck_assert_uint_eq(descriptors_open(), before + 2); /* the node's, and the name's */
+    ask("query-fdsets", "{}", -1);
+    hear("{\"return\":[]}");
+    order("device_add", "{\"driver\":\"virtio-blk-pci\",\"id\":\"hot\",\"drive\":\"a\"}",
+          -1);
+    order("blockdev-add", RAW("b", "name"), -1);
 }
 END_TEST
 
@@ -746,6 +779,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_disk_comes_is_counted_and_limited_and_goes, 0, 2);
     tcase_add_test(tests, a_set_of_add_fd_is_opened_until_it_is_removed);
+    tcase_add_test(tests, what_a_client_has_not_used_goes_with_it_but_for_names);
     tcase_add_test(tests, an_overlay_comes_with_its_base);
     tcase_add_test(tests, a_nic_comes_is_counted_and_limited_and_goes);
     tcase_add_test(tests, what_no_device_has_is_given_back);
