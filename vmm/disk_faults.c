@@ -20,6 +20,7 @@ static void on_fault(void *context, const struct virtio_block_fault *fault)
     struct disk_faults_disk *disk = context;
     const uint64_t one = 1;
     const enum disk_fault_kind kind = fault->is_kept                  ? DISK_FAULT_KEPT
+                                      : fault->is_last                ? DISK_FAULT_LAST
                                       : fault->operation == DISK_READ ? DISK_FAULT_READ
                                                                       : DISK_FAULT_CHANGE;
     pthread_mutex_lock(&disk->faults->lock);
@@ -114,6 +115,9 @@ is_news(struct disk_faults_disk *disk, enum disk_fault_kind kind, uint64_t now_m
     if (kind == DISK_FAULT_KEPT) { /* it may have been dropped, or tried again */
         return virtio_block_waits(disk->device);
     }
+    if (kind == DISK_FAULT_LAST) {
+        return true;
+    }
     const bool is_news =
         disk->told_ms[kind] == 0 || now_ms - disk->told_ms[kind] >= DISK_FAULTS_APART_MS;
     if (is_news) {
@@ -130,6 +134,25 @@ bool disk_faults_take(struct disk_faults *faults,
         const enum disk_fault_kind kind = (enum disk_fault_kind)at;
         for (unsigned i = 0; i < faults->count; i++) {
             struct disk_faults_disk *disk = &faults->disks[i];
+            const int code = code_take(disk, kind);
+            if (code != 0 && is_news(disk, kind, now_ms)) {
+                *ret_fault = (struct disk_fault){disk->name, kind, code};
+                return true;
+            }
+        }
+    }
+    return false;
+}
+
+bool disk_faults_take_of(struct disk_faults *faults,
+                         const struct virtio_device *device,
+                         uint64_t now_ms,
+                         struct disk_fault *ret_fault)
+{
+    for (unsigned i = 0; i < faults->count; i++) {
+        struct disk_faults_disk *disk = &faults->disks[i];
+        for (unsigned at = 0; disk->device == device && at < DISK_FAULT_KEPT; at++) {
+            const enum disk_fault_kind kind = (enum disk_fault_kind)at;
             const int code = code_take(disk, kind);
             if (code != 0 && is_news(disk, kind, now_ms)) {
                 *ret_fault = (struct disk_fault){disk->name, kind, code};

@@ -6,7 +6,7 @@
  * what the guest was told of first, what is kept (virtio_block.h) last, so that it can be
  * stopped behind that. An error of the same disk and kind that comes again within
  * DISK_FAULTS_APART_MS is not told again; one that is kept is always, as long as the
- * device does keep something.
+ * device does keep something, and the last one of a disk.
  *
  * Threads: the poller's; faults come on any. Ownership: devices and poller are borrowed,
  * names are copied. Limits: as many as a machine can have.
@@ -27,6 +27,7 @@
 enum disk_fault_kind {
     DISK_FAULT_READ = 0,
     DISK_FAULT_CHANGE,
+    DISK_FAULT_LAST, /* the flush of a disk that leaves */
     DISK_FAULT_KEPT, /* a change for which there is no room */
     DISK_FAULT_KIND_COUNT
 };
@@ -66,6 +67,11 @@ void disk_faults_init(struct disk_faults *faults);
 void disk_faults_add(struct disk_faults *faults,
                      const char *name,
                      struct virtio_device *device);
+/* The next one of this disk that was not kept: before it is removed. */
+bool disk_faults_take_of(struct disk_faults *faults,
+                         const struct virtio_device *device,
+                         uint64_t now_ms,
+                         struct disk_fault *ret_fault);
 /* One that goes, and works no more: what has come of it is not told. */
 void disk_faults_remove(struct disk_faults *faults, const struct virtio_device *device);
 /* From now on, of all that were added; before they start. */

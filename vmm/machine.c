@@ -207,6 +207,7 @@ static int begin_anew(struct machine *machine, struct err *err)
 {
     machine_slots_empty(
         machine, pci_bus_asked(machine->platform.pci)); /* nobody is left to do it */
+    machine_slots_settle(machine);
     machine_platform_reset(&machine->platform);
     past_forget(machine); /* before what still comes in is cleared */
     (void)guest_memory_unplug_all(&machine->memory); /* what stays counts */
@@ -612,6 +613,9 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
          * has let a device go. */
         request_take(machine);
         machine_let_go_take(machine);
+    }
+    if (machine->state != MACHINE_RUNNING) {
+        machine_slots_settle(machine); /* nor that one is on its way out */
     }
     if (machine->awaits_state || !machine->is_loaded ||
         (machine->state != MACHINE_HELD && machine->state != MACHINE_PAUSED)) {

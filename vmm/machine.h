@@ -194,8 +194,10 @@ int machine_plug_virtio(struct machine *machine,
                         const char *name,
                         struct err *err);
 /* Asks the guest to let a device go that it may lose; the event `unplugged` comes when it
- * has: before this returns if it has not begun, at a reset at the latest, or never. May
- * be asked again. -ENODEV when there is none, BERTH_EUNSUPPORTED when it stays. */
+ * has, and what was written is in its file or cannot be. A guest that has not begun has
+ * let go by then (the event may come before this returns), and one that is reset; another
+ * may never. May be asked again. -ENODEV when there is none, BERTH_EUNSUPPORTED when it
+ * stays. */
 int machine_unplug(struct machine *machine, const char *name, struct err *err);
 
 /* CPUs that there may be, and whether one of them is plugged. */

@@ -29,6 +29,14 @@ enum request {
     REQUEST_LOST, /* the same, of RAM that cannot be had: a reset needs it no more */
 };
 
+/* A device that is on its way out of its slot. */
+struct machine_leaver {
+    struct machine *machine;
+    bool leaves;           /* the machine's thread alone */
+    atomic_bool is_synced; /* and then the code is there */
+    int code;
+};
+
 struct machine {
     int kvm_fd;
     int vm_fd;
@@ -61,8 +69,9 @@ struct machine {
     char reason[MACHINE_REASON_SIZE];   /* guarded by lock */
     char lost_why[MACHINE_REASON_SIZE]; /* guarded by lock; of is_damaged */
     bool dumps_itself; /* guarded by lock; told once: it stops all CPUs and disks */
-    int request_fd;    /* an eventfd: there is a request */
+    int request_fd;    /* an eventfd: there is a request, or a device has left */
     int request_watch;
+    struct machine_leaver leavers[PCI_PLUG_SLOTS];
 };
 
 /* ---- machine.c ---- */
@@ -77,7 +86,10 @@ void machine_let_run(struct machine *machine);
 
 /* ---- machine_plug.c ---- */
 
-/* While no CPU runs: the devices in these slots go (a set of pci_plug.h). */
+/* While no CPU runs: the devices in these slots go (a set of pci_plug.h), when what they
+ * have written is durable. */
 void machine_slots_empty(struct machine *machine, uint8_t slots);
+/* Waits until those that go have gone. */
+void machine_slots_settle(struct machine *machine);
 /* What the guest has let go goes. */
 void machine_let_go_take(struct machine *machine);

@@ -1,7 +1,6 @@
 #include "vmm/machine_platform.h"
 
 #include "base/cleanup.h"
-#include "base/log.h"
 #include "base/require.h"
 #include "vmm/machine_layout.h"
 #include "vmm/machine_vm.h"
@@ -211,20 +210,23 @@ int machine_platform_add(struct machine_platform *platform,
     return 0;
 }
 
+struct virtio_pci *machine_platform_part(struct machine_platform *platform, unsigned slot)
+{
+    struct virtio_pci *function = pci_bus_function(platform->pci, slot);
+    REQUIRE(function != NULL && pci_plug_has(slot));
+    pci_bus_leave(platform->pci, slot);
+    device_stop(&function->device);
+    device_reset(&function->device); /* it decodes nowhere any more */
+    return function;
+}
+
 struct virtio_pci *machine_platform_remove(struct machine_platform *platform,
                                            unsigned slot)
 {
     struct virtio_pci *function = pci_bus_function(platform->pci, slot);
-    struct err err = {0};
     REQUIRE(function != NULL && pci_plug_has(slot));
     const unsigned at = place_of(platform, slot);
     REQUIRE(platform->devices[at] == &function->device);
-    device_stop(&function->device);
-    if (device_sync(&function->device, &err) < 0) {
-        log_warn("vmm", "a device that goes has not all in its file",
-                 KV_STR("device", function->device.name), KV_STR("why", err.text));
-    }
-    device_reset(&function->device); /* it decodes nowhere any more */
     pci_bus_unplug(platform->pci, slot);
     list_remove(platform, at);
     platform->plugged_count--;

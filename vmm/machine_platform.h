@@ -59,8 +59,11 @@ int machine_platform_add(struct machine_platform *platform,
                          struct virtio_device *take_virtio,
                          const char *name,
                          struct err *err);
-/* Takes a device out of a slot that it may leave, while no CPU runs: stopped, with all in
- * its file that the guest takes for written, and the caller's to free. */
+/* While no CPU runs: a device that leaves its slot is stopped and reset, and is out of
+ * the guest's sight for good. What the guest takes for written is not in its file yet. */
+struct virtio_pci *machine_platform_part(struct machine_platform *platform,
+                                         unsigned slot);
+/* Takes a device that has parted out of its slot: the caller's to free. */
 struct virtio_pci *machine_platform_remove(struct machine_platform *platform,
                                            unsigned slot);
 /* The slot of the device of that name; 0: none on the bus has it. */

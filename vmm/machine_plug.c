@@ -8,45 +8,118 @@
 
 #include <errno.h>
 #include <stdio.h>
+#include <unistd.h>
 
-/* ---- devices that go, on the machine's thread while no CPU runs */
+/* ---- devices that go, on the machine's thread
+ *
+ *     asked --let go, or a reset--> leaving: out of sight and reset, while no CPU runs
+ *     leaving --all is in its file, or cannot be--> gone: freed, and told of
+ */
+
+/* On any thread, with the device's lock held. */
+static void on_synced(void *context, int code)
+{
+    struct machine_leaver *leaver = context;
+    const uint64_t one = 1;
+    leaver->code = code;
+    atomic_store(&leaver->is_synced, true);
+    /* Cannot block or fail: the counter is far from full. */
+    (void)!write(leaver->machine->request_fd, &one, sizeof(one));
+}
+
+static void leaver_end(struct machine *machine, unsigned i)
+{
+    struct machine_leaver *leaver = &machine->leavers[i];
+    const unsigned slot = PCI_PLUG_FIRST + i;
+    struct virtio_pci *function = machine_platform_remove(&machine->platform, slot);
+    char name[DEVICE_NAME_SIZE];
+    (void)snprintf(name, sizeof(name), "%s", function->device.name);
+    if (leaver->code < 0) {
+        log_warn("vmm", "a device that goes has not all in its file",
+                 KV_STR("device", name), KV_STR("why", err_sentence(leaver->code)));
+    }
+    log_info("vmm", "a device has gone", KV_STR("device", name), KV_U64("slot", slot));
+    leaver->leaves = false;
+    if (machine->events.leaves != NULL) {
+        machine->events.leaves(machine->events.context, function->virtio);
+    }
+    device_free(&function->device);
+    if (machine->events.unplugged != NULL) {
+        machine->events.unplugged(machine->events.context, name);
+    }
+}
 
 void machine_slots_empty(struct machine *machine, uint8_t slots)
 {
     for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
-        if ((slots >> i & 1) == 0) {
+        struct machine_leaver *leaver = &machine->leavers[i];
+        if ((slots >> i & 1) == 0 || leaver->leaves) {
             continue;
         }
-        struct virtio_pci *function =
-            machine_platform_remove(&machine->platform, PCI_PLUG_FIRST + i);
-        char name[DEVICE_NAME_SIZE];
-        (void)snprintf(name, sizeof(name), "%s", function->device.name);
-        log_info("vmm", "a device has gone", KV_STR("device", name),
-                 KV_U64("slot", PCI_PLUG_FIRST + i));
-        if (machine->events.leaves != NULL) {
-            machine->events.leaves(machine->events.context, function->virtio);
-        }
-        device_free(&function->device);
-        if (machine->events.unplugged != NULL) {
-            machine->events.unplugged(machine->events.context, name);
+        const struct virtio_synced synced = {on_synced, leaver};
+        struct virtio_device *device =
+            machine_platform_part(&machine->platform, PCI_PLUG_FIRST + i)->virtio;
+        leaver->machine = machine;
+        leaver->leaves = true;
+        leaver->code = 0;
+        atomic_store(&leaver->is_synced, false);
+        virtio_device_enter(device);
+        const bool waits = virtio_device_sync_last(device, &synced);
+        virtio_device_leave(device);
+        if (!waits) {
+            leaver_end(machine, i);
         }
     }
+}
+
+void machine_slots_settle(struct machine *machine)
+{
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        if (machine->leavers[i].leaves) {
+            struct virtio_pci *function =
+                pci_bus_function(machine->platform.pci, PCI_PLUG_FIRST + i);
+            device_reset(&function->device); /* which waits for what is in flight */
+            REQUIRE(atomic_load(&machine->leavers[i].is_synced));
+            leaver_end(machine, i);
+        }
+    }
+}
+
+/* Those that have all in their files by now. */
+static void leavers_take(struct machine *machine)
+{
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        if (machine->leavers[i].leaves && atomic_load(&machine->leavers[i].is_synced)) {
+            leaver_end(machine, i);
+        }
+    }
+}
+
+/* What was let go and does not leave yet. */
+static uint8_t let_go_set(const struct machine *machine)
+{
+    uint8_t set = pci_bus_leaving(machine->platform.pci);
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        set &= (uint8_t)(machine->leavers[i].leaves ? ~(1u << i) : 0xffu);
+    }
+    return set;
 }
 
 /* A CPU may be about to look at it: all stand still for that moment, and longer when one
  * of them has asked for something meanwhile. */
 void machine_let_go_take(struct machine *machine)
 {
-    const uint8_t leaving = pci_bus_leaving(machine->platform.pci);
-    if (leaving == 0 || machine->state == MACHINE_ENDED) {
+    leavers_take(machine);
+    const uint8_t let_go = let_go_set(machine);
+    if (let_go == 0 || machine->state == MACHINE_ENDED) {
         return;
     }
     if (machine->state != MACHINE_RUNNING) {
-        machine_slots_empty(machine, leaving);
+        machine_slots_empty(machine, let_go);
         return;
     }
     machine_wait_parked(machine);
-    machine_slots_empty(machine, leaving);
+    machine_slots_empty(machine, let_go);
     pthread_mutex_lock(&machine->lock);
     if (machine->request == REQUEST_NONE) {
         machine_let_run(machine);
@@ -176,6 +249,9 @@ int machine_unplug(struct machine *machine, const char *name, struct err *err)
                        "Device '%.60s' stays as long as the machine: it is in no slot "
                        "from %u to %u",
                        name, PCI_PLUG_FIRST, PCI_PLUG_FIRST + PCI_PLUG_SLOTS - 1);
+    }
+    if (machine->leavers[slot - PCI_PLUG_FIRST].leaves) {
+        return 0; /* it is about to be told */
     }
     if (has_not_begun(machine)) {
         machine_slots_empty(machine, (uint8_t)(1u << (slot - PCI_PLUG_FIRST)));

@@ -412,6 +412,7 @@ void pci_bus_unplug(struct pci_bus *pci, unsigned number)
 {
     struct pci_slot *slot = &pci->slots[number];
     REQUIRE(slot->function != NULL && !slot->is_mapped);
+    REQUIRE(pci_plug_is_leaving(&pci->plug, number)); /* no CPU can come upon it */
     pthread_mutex_lock(&pci->device.lock);
     slot->function = NULL;
     pci_plug_remove(&pci->plug, number);
@@ -430,6 +431,13 @@ void pci_bus_ask(struct pci_bus *pci, unsigned slot)
 {
     pthread_mutex_lock(&pci->device.lock);
     pci_plug_ask(&pci->plug, slot);
+    pthread_mutex_unlock(&pci->device.lock);
+}
+
+void pci_bus_leave(struct pci_bus *pci, unsigned slot)
+{
+    pthread_mutex_lock(&pci->device.lock);
+    pci_plug_leave(&pci->plug, slot);
     pthread_mutex_unlock(&pci->device.lock);
 }
 

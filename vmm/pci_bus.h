@@ -11,9 +11,9 @@
  * told by the line `let_go`.
  *
  * Threads: as device.h says; a function's lines are raised with its own lock held, which
- * is taken inside the bus' own. Functions come while CPUs run, and go while none does.
- * Ownership: the machine owns bus and functions, and frees the functions first. Limits:
- * PCI_SLOTS_MAX.
+ * is taken inside the bus' own. Functions come and go while CPUs run, but are reset
+ * before they go, while none does. Ownership: the machine owns bus and functions, and
+ * frees the functions first. Limits: PCI_SLOTS_MAX.
  */
 #pragma once
 
@@ -75,11 +75,12 @@ int pci_bus_plug(struct pci_bus *pci,
                  unsigned number,
                  struct virtio_pci *function,
                  struct err *err);
-/* Takes a function out that was reset; no CPU runs. */
+/* Takes a function out that was reset since its slot is leaving, while no CPU ran. */
 void pci_bus_unplug(struct pci_bus *pci, unsigned number);
 /* The calls of pci_plug.h, under the lock. */
 void pci_bus_show(struct pci_bus *pci, unsigned slot, bool is_news);
 void pci_bus_ask(struct pci_bus *pci, unsigned slot);
+void pci_bus_leave(struct pci_bus *pci, unsigned slot);
 /* Those that are asked for, and of them those that are leaving: sets of pci_plug.h. */
 uint8_t pci_bus_asked(struct pci_bus *pci);
 uint8_t pci_bus_leaving(struct pci_bus *pci);

@@ -90,6 +90,14 @@ void pci_plug_ask(struct pci_plug *plug, unsigned slot)
     plug->down |= bit_of(slot);
 }
 
+void pci_plug_leave(struct pci_plug *plug, unsigned slot)
+{
+    REQUIRE((plug->present & bit_of(slot)) != 0);
+    plug->asked |= bit_of(slot);
+    plug->leaving |= bit_of(slot);
+    plug->down &= (uint8_t)~bit_of(slot);
+}
+
 bool pci_plug_is_present(const struct pci_plug *plug, unsigned slot)
 {
     return (plug->present & bit_of(slot)) != 0;

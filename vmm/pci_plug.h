@@ -61,6 +61,8 @@ void pci_plug_add(struct pci_plug *plug, unsigned slot, bool is_news);
 void pci_plug_remove(struct pci_plug *plug, unsigned slot);
 /* The owner wants it back, and says so (again). */
 void pci_plug_ask(struct pci_plug *plug, unsigned slot);
+/* Its device goes, whatever the guest does. */
+void pci_plug_leave(struct pci_plug *plug, unsigned slot);
 bool pci_plug_is_present(const struct pci_plug *plug, unsigned slot);
 bool pci_plug_is_leaving(const struct pci_plug *plug, unsigned slot);
 /* As after power-on: devices stay, and there are no news. */

@@ -87,6 +87,13 @@ struct slot {
     struct iovec pieces[PIECES_MAX];
 };
 
+/* The flush of a device that leaves. */
+struct last_flush {
+    struct disk_request request;
+    struct block *block;
+    struct virtio_synced synced;
+};
+
 struct block {
     struct virtio_device device;
     struct virtual_disk *disk;
@@ -104,6 +111,7 @@ struct block {
     unsigned slot_count;
     unsigned slots_touched; /* those from here on have never been used */
     struct slot *free_slots;
+    struct last_flush last;
 };
 
 static struct block *block_of(struct virtio_device *device)
@@ -507,6 +515,33 @@ static int block_sync(struct virtio_device *device, struct err *err)
     return r < 0 ? err_sys(err, r, "flush the disk") : 0;
 }
 
+static void on_last_flush(struct disk_request *request)
+{
+    const struct last_flush *last = (const struct last_flush *)request;
+    const struct block *block = last->block;
+    const struct virtio_block_fault fault = {
+        .operation = DISK_FLUSH, .code = request->result, .is_last = true};
+    if (request->result < 0 && block->listener.faulted != NULL) {
+        block->listener.faulted(block->listener.context, &fault);
+    }
+    last->synced.done(last->synced.context, request->result);
+}
+
+static bool block_sync_last(struct virtio_device *device,
+                            const struct virtio_synced *synced)
+{
+    struct block *block = block_of(device);
+    if (block->disk->read_only) {
+        return false;
+    }
+    block->last =
+        (struct last_flush){.request = {.operation = DISK_FLUSH, .done = on_last_flush},
+                            .block = block,
+                            .synced = *synced};
+    disk_queue_submit(block->disk_queue, &block->last.request);
+    return true;
+}
+
 static void block_save(struct virtio_device *device, struct bytes_writer *writer)
 {
     bytes_write_u64(writer, block_of(device)->disk->size_bytes);
@@ -540,6 +575,9 @@ static void block_free(struct virtio_device *device)
     }
     rate_gate_fini(&block->gate);
     kept_drop(block);
+    if (block->disk_queue != NULL) {
+        disk_queue_drain(block->disk_queue); /* the last flush may be on its way */
+    }
     disk_queue_free(block->disk_queue);
     disk_free(block->disk);
     free(block->slots);
@@ -575,6 +613,7 @@ static const struct virtio_ops block_ops = {
     .start = block_start,
     .stop = block_stop,
     .sync = block_sync,
+    .sync_last = block_sync_last,
     .save = block_save,
     .restore = block_restore,
     .free = block_free,

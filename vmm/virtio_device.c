@@ -253,6 +253,13 @@ int virtio_device_sync(struct virtio_device *device, struct err *err)
     return device->ops->sync != NULL ? device->ops->sync(device, err) : 0;
 }
 
+bool virtio_device_sync_last(struct virtio_device *device,
+                             const struct virtio_synced *synced)
+{
+    REQUIRE(!device->running);
+    return device->ops->sync_last != NULL && device->ops->sync_last(device, synced);
+}
+
 void virtio_device_save(struct virtio_device *device, struct bytes_writer *writer)
 {
     REQUIRE(!device->running);

@@ -63,6 +63,13 @@ enum virtio_type {
 
 struct virtio_device;
 
+/* Who hears that what was written is durable, or why it is not: on any thread, with the
+ * device's lock held. */
+struct virtio_synced {
+    void (*done)(void *context, int code); /* 0 or negative */
+    void *context;
+};
+
 /* One device type. Every verb but free may be NULL. */
 struct virtio_ops {
     const char *kind; /* "virtio-block" */
@@ -83,6 +90,9 @@ struct virtio_ops {
     void (*start)(struct virtio_device *device);
     void (*stop)(struct virtio_device *device);
     int (*sync)(struct virtio_device *device, struct err *err);
+    /* The same by threads of its own, of one that has been stopped and reset for good;
+     * false: there is nothing to be done. */
+    bool (*sync_last)(struct virtio_device *device, const struct virtio_synced *synced);
     void (*save)(struct virtio_device *device, struct bytes_writer *writer);
     /* `version` is the transport's; after the common part has been taken. */
     int (*restore)(struct virtio_device *device,
@@ -204,6 +214,8 @@ void virtio_device_reset(struct virtio_device *device);
 void virtio_device_start(struct virtio_device *device);
 void virtio_device_stop(struct virtio_device *device);
 int virtio_device_sync(struct virtio_device *device, struct err *err);
+bool virtio_device_sync_last(struct virtio_device *device,
+                             const struct virtio_synced *synced);
 void virtio_device_save(struct virtio_device *device, struct bytes_writer *writer);
 int virtio_device_restore(struct virtio_device *device,
                           uint16_t version,

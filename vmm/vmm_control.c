@@ -59,7 +59,10 @@ static const char *panic_cause(const struct vmm_control *control)
 static void fault_tell(const struct vmm_control *control, const struct disk_fault *fault)
 {
     const char *operation = fault->kind == DISK_FAULT_READ ? "read" : "write";
-    const char *action = fault->kind == DISK_FAULT_KEPT ? "stop" : "report";
+    const char *action = fault->kind == DISK_FAULT_KEPT ? "stop"
+                         : fault->kind == DISK_FAULT_LAST
+                             ? "ignore" /* the guest's gone */
+                             : "report";
     log_warn("vmm", "a disk could not do it", KV_STR("disk", fault->disk),
              KV_STR("operation", operation), KV_STR("action", action),
              KV_STR("why", err_sentence(fault->code)));
@@ -903,6 +906,12 @@ void vmm_control_crash_loaded(struct vmm_control *control)
 
 void vmm_control_leaves(struct vmm_control *control, const struct virtio_device *device)
 {
+    struct disk_fault fault;
+    while (control->faults != NULL &&
+           disk_faults_take_of(control->faults, device, clock_now_ms(clock_system()),
+                               &fault)) {
+        fault_tell(control, &fault);
+    }
     if (control->plug != NULL) {
         vmm_plug_forget(control->plug, device);
     }

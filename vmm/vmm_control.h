@@ -12,10 +12,11 @@
  * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
  * (action "stop"), the machine stands still in "io-error" until cont, which tries again,
  * or system_reset, which drops the change and goes on; the guest knows of anything else
- * (action "report"). Disks and NICs come and go by blockdev-add, netdev_add, device_add
- * and device_del (vmm_plug.h), which an event DEVICE_DELETED follows when the guest has
- * let go. Threads: the poller's. Ownership: borrows the machine; owns the
- * server.
+ * (action "report"), but of what a disk could not make durable when it left (action
+ * "ignore", before DEVICE_DELETED). Disks and NICs come and go by blockdev-add,
+ * netdev_add, device_add and device_del (vmm_plug.h), which an event DEVICE_DELETED
+ * follows when the guest has let go. Threads: the poller's. Ownership: borrows the
+ * machine; owns the server.
  */
 #pragma once
 

@@ -64,6 +64,7 @@ static void board_init(struct board *board)
 static void take_out(struct board *board, unsigned i)
 {
     struct virtio_pci *function = pci_bus_function(board->pci, PCI_PLUG_FIRST + i);
+    pci_bus_leave(board->pci, PCI_PLUG_FIRST + i);
     device_reset(&function->device);
     pci_bus_unplug(board->pci, PCI_PLUG_FIRST + i);
     device_free(&function->device);

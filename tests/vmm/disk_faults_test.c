@@ -108,7 +108,7 @@ static void set_up(void)
 
 static void tear_down(void)
 {
-    device_free(&guest.pci->device);
+    device_free(guest.pci == NULL ? NULL : &guest.pci->device);
     guest.pci = NULL;
     disk_faults_fini(&faults); /* from the guest's poller */
     guest_fini(&guest);
@@ -554,6 +554,68 @@ START_TEST(what_is_kept_comes_behind_what_the_guest_was_told)
 }
 END_TEST
 
+static int synced_code;
+
+static void on_synced(void *context, int code)
+{
+    (void)context;
+    synced_code = code;
+}
+
+/* Whatever the guest has heard a moment before. */
+START_TEST(the_last_flush_of_a_disk_that_leaves_is_told_and_nothing_of_others)
+{
+    static const struct told_row bad = {.type = FLUSH};
+    const struct virtio_synced synced = {on_synced, NULL};
+    struct disk_fault fault;
+    attach(&told, true);
+    told_code = -EIO;
+    post_row(&bad);
+    await_answers();
+    ck_assert(take(&fault));
+    device_stop(&guest.pci->device);
+    device_reset(&guest.pci->device);
+    synced_code = 1;
+
+    virtio_device_enter(guest.pci->virtio);
+    ck_assert(virtio_device_sync_last(guest.pci->virtio, &synced));
+    ck_assert_int_eq(synced_code, 1); /* not before it returns */
+    virtio_device_leave(guest.pci->virtio);
+    while (synced_code == 1) {
+        ck_assert_int_gt(poller_step(guest.poller, GUEST_WAIT_MS), 0);
+    }
+
+    ck_assert_int_eq(synced_code, -EIO);
+    ck_assert(!disk_faults_take_of(&faults, NULL, now_ms, &fault));
+    ck_assert(disk_faults_take_of(&faults, guest.pci->virtio, now_ms, &fault));
+    ck_assert_str_eq(fault.disk, "root");
+    ck_assert_int_eq(fault.kind, DISK_FAULT_LAST);
+    ck_assert_int_eq(fault.code, -EIO);
+    ck_assert(!disk_faults_take_of(&faults, guest.pci->virtio, now_ms, &fault));
+    ck_assert(!take(&fault));
+}
+END_TEST
+
+/* The test's end frees it with the flush on its way. */
+START_TEST(a_disk_ends_behind_its_last_flush)
+{
+    const struct virtio_synced synced = {on_synced, NULL};
+    attach(&told, true);
+    told_code = 0;
+    device_stop(&guest.pci->device);
+    device_reset(&guest.pci->device);
+    synced_code = 1;
+    virtio_device_enter(guest.pci->virtio);
+    ck_assert(virtio_device_sync_last(guest.pci->virtio, &synced));
+    virtio_device_leave(guest.pci->virtio);
+
+    device_free(&guest.pci->device);
+
+    ck_assert_int_eq(synced_code, 0);
+    guest.pci = NULL;
+}
+END_TEST
+
 /* What a request waits to write must not be taken from under it. */
 START_TEST(a_block_is_not_unplugged_under_a_write_that_waits)
 {
@@ -606,6 +668,9 @@ int main(void)
                         (int)ARRAY_COUNT(rows));
     tcase_add_test(tests, an_error_that_comes_again_is_told_again_a_second_later);
     tcase_add_test(tests, what_is_kept_comes_behind_what_the_guest_was_told);
+    tcase_add_test(tests,
+                   the_last_flush_of_a_disk_that_leaves_is_told_and_nothing_of_others);
+    tcase_add_test(tests, a_disk_ends_behind_its_last_flush);
     tcase_add_test(tests, a_block_is_not_unplugged_under_a_write_that_waits);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);

@@ -8,10 +8,14 @@
 #include "micro_kernel.h"
 #include "saved_machine.h"
 #include "support/test_main.h"
+#include "sync_faults.h"
+#include "vmm/disk_raw.h"
 #include "vmm/machine.h"
 #include "vmm/machine_layout.h"
 #include "vmm/machine_platform.h"
 #include "vmm/virtio_balloon.h"
+#include "vmm/virtio_block.h"
+#include "vmm/virtio_net.h"
 #include "vmm/virtio_random.h"
 
 #include <check.h>
@@ -23,6 +27,8 @@
 #include <stdatomic.h>
 #include <stdio.h>
 #include <string.h>
+#include <sys/mman.h>
+#include <sys/socket.h>
 
 #define MIB  (UINT64_C(1) << 20)
 #define LAST (PCI_PLUG_FIRST + PCI_PLUG_SLOTS - 1)
@@ -58,6 +64,10 @@ static unsigned resets;
 static unsigned gone_count;
 static char gone[DEVICE_NAME_SIZE]; /* the last one */
 
+/* What comes. */
+enum kind { RANDOM = 0, DISK, NIC, KINDS };
+static enum kind kind;
+
 static void on_output(void *context, uint8_t byte)
 {
     (void)context;
@@ -91,6 +101,8 @@ static void setup(void)
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
     machine = NULL;
     resets = gone_count = 0;
+    kind = RANDOM;
+    sync_fault_clear();
     for (unsigned i = 0; i < ARRAY_COUNT(said); i++) {
         atomic_store(&said[i], 0);
     }
@@ -131,10 +143,43 @@ static void pause_it(void)
     ck_assert_int_eq(machine_pause(machine, NULL), 0);
 }
 
+static struct virtio_device *disk_new(const struct virtio_place *place)
+{
+    const struct virtio_block_spec spec = {
+        .serial = "disk", .queue_count = 1, .threads = {.count = 2, .has_no_ring = true}};
+    struct virtio_device *device = NULL;
+    struct disk_file *file = NULL;
+    struct virtual_disk *disk = NULL;
+    const int fd = memfd_create("disk", MFD_CLOEXEC);
+    ck_assert_int_eq(ftruncate(fd, (off_t)MIB), 0);
+    ck_assert_int_eq(disk_file_new(fd, &file, NULL), 0);
+    ck_assert_int_eq(disk_raw_new(file, false, &disk, NULL), 0);
+    ck_assert_int_eq(virtio_block_new(place, &spec, disk, &device, NULL), 0);
+    return device;
+}
+
+/* Nobody is at the other end of its cable. */
+static struct virtio_device *nic_new(const struct virtio_place *place)
+{
+    const struct virtio_net_spec spec = {.mtu = 1500};
+    struct virtio_device *device = NULL;
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    ck_assert_int_eq(virtio_net_new(place, &spec, &ends[0], 1, &device, NULL), 0);
+    (void)close(ends[1]);
+    return device;
+}
+
 static struct virtio_device *device_new(void)
 {
     const struct virtio_place place = machine_place(machine);
-    struct virtio_device *device;
+    struct virtio_device *device = NULL;
+    if (kind == DISK) {
+        return disk_new(&place);
+    }
+    if (kind == NIC) {
+        return nic_new(&place);
+    }
     ck_assert_int_eq(virtio_random_new(&place, &device), 0);
     return device;
 }
@@ -249,6 +294,7 @@ END_TEST
 
 START_TEST(a_guest_that_never_lets_go_keeps_it_until_it_begins_anew)
 {
+    kind = (enum kind)_i;
     make(deaf, sizeof(deaf), NULL);
     run();
     plug("kept");
@@ -273,11 +319,13 @@ END_TEST
 
 START_TEST(what_comes_before_the_guest_begins_is_no_news_and_goes_at_once)
 {
+    kind = (enum kind)_i;
     make(polite, sizeof(polite), NULL);
     plug("early");
     plug("late");
     unplug("late");
-    ck_assert_uint_eq(gone_count, 1);
+    ck_assert(kind == DISK || gone_count == 1);
+    await_gone(1);
     run();
     plug("news"); /* in the slot that late has left */
 
@@ -311,6 +359,7 @@ END_TEST
 START_TEST(what_was_let_go_is_in_no_saved_machine)
 {
     struct bytes_writer state;
+    kind = (enum kind)_i;
     make(rude, sizeof(rude), NULL);
     run();
     plug("device");
@@ -324,12 +373,98 @@ START_TEST(what_was_let_go_is_in_no_saved_machine)
     const int file = saved_machine(machine, &state);
 
     ck_assert_uint_eq(gone_count, 1);
+    ck_assert_uint_eq(atomic_load(&sync_fault.count), kind == DISK ? 1 : 0);
     machine = machine_free(machine);
     const struct machine_image image = {.fd = file, .offset = SAVED_RAM_AT};
     make(rude, sizeof(rude), &image);
     ck_assert_int_eq(machine_restore(machine, state.data, state.size, NULL), 0);
     bytes_writer_fini(&state);
     (void)close(file);
+}
+END_TEST
+
+/* ---- a disk that leaves, and a host that takes its time ---- */
+
+/* The guest has let it go, and what it has written is not durable yet. */
+static void leave_slowly(void)
+{
+    kind = DISK;
+    make(rude, sizeof(rude), NULL);
+    run();
+    ck_assert_uint_eq(plug("disk"), PCI_PLUG_FIRST);
+    atomic_store(&sync_fault.is_held, true);
+    unplug("disk");
+    while (atomic_load(&sync_fault.count) == 0) {
+        ck_assert_int_ge(poller_step(poller, 0), 0);
+    }
+}
+
+START_TEST(a_guest_runs_on_while_what_it_wrote_becomes_durable)
+{
+    leave_slowly();
+
+    const unsigned before = atomic_load(&said[0xff]);
+    while (atomic_load(&said[0xff]) < before + 300) {
+        ck_assert_int_ge(poller_step(poller, 0), 0);
+    }
+    unplug("disk"); /* nobody is asked twice */
+    ck_assert_uint_eq(gone_count, 0);
+    ck_assert_int_eq(machine_can_plug(machine, 0, "disk", NULL), BERTH_EEXISTS);
+    ck_assert_int_eq(machine_can_plug(machine, PCI_PLUG_FIRST, "x", NULL), BERTH_EEXISTS);
+    ck_assert_uint_eq(plug("other"), PCI_PLUG_FIRST + 1);
+    atomic_store(&sync_fault.is_held, false);
+    await_gone(1);
+
+    ck_assert_str_eq(gone, "disk");
+    ck_assert_uint_eq(atomic_load(&sync_fault.count), 1);
+    ck_assert_uint_eq(atomic_load(&sync_fault.main_count), 0);
+    ck_assert_uint_eq(plug("disk"), PCI_PLUG_FIRST);
+}
+END_TEST
+
+START_TEST(a_disk_that_cannot_be_made_durable_goes_all_the_same)
+{
+    leave_slowly();
+    atomic_store(&sync_fault.error, EIO);
+    atomic_store(&sync_fault.is_held, false);
+
+    await_gone(1);
+
+    ck_assert_uint_eq(plug("disk"), PCI_PLUG_FIRST);
+}
+END_TEST
+
+static void *let_go_later(void *context)
+{
+    (void)context;
+    atomic_store(&sync_fault.is_held, false);
+    return NULL;
+}
+
+/* A save, a reset and an end wait for it; _i says which. */
+START_TEST(what_comes_next_waits_until_it_has_left)
+{
+    struct bytes_writer state;
+    pthread_t thread;
+    leave_slowly();
+    pause_it();
+    ck_assert_uint_eq(gone_count, 0);
+    ck_assert_int_eq(pthread_create(&thread, NULL, let_go_later, NULL), 0);
+
+    if (_i == 0) {
+        (void)close(saved_machine(machine, &state));
+        bytes_writer_fini(&state);
+        ck_assert_uint_eq(gone_count, 1);
+    } else if (_i == 1) {
+        machine_reset(machine);
+        while (resets == 0) {
+            ck_assert_int_ge(poller_step(poller, -1), 0);
+        }
+        ck_assert_uint_eq(gone_count, 1);
+    } else {
+        machine = machine_free(machine);
+    }
+    ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
 END_TEST
 
@@ -466,10 +601,15 @@ int main(void)
     tcase_add_test(tests, a_device_comes_and_goes_while_the_guest_runs);
     tcase_add_test(tests, what_comes_and_goes_leaves_nothing);
     tcase_add_test(tests, a_guest_that_lets_go_what_it_likes_loses_what_was_asked_for);
-    tcase_add_test(tests, a_guest_that_never_lets_go_keeps_it_until_it_begins_anew);
-    tcase_add_test(tests, what_comes_before_the_guest_begins_is_no_news_and_goes_at_once);
+    tcase_add_loop_test(tests, a_guest_that_never_lets_go_keeps_it_until_it_begins_anew,
+                        0, KINDS);
+    tcase_add_loop_test(
+        tests, what_comes_before_the_guest_begins_is_no_news_and_goes_at_once, 0, KINDS);
     tcase_add_test(tests, a_guest_that_stands_still_hears_of_it_when_it_goes_on);
-    tcase_add_test(tests, what_was_let_go_is_in_no_saved_machine);
+    tcase_add_loop_test(tests, what_was_let_go_is_in_no_saved_machine, 0, KINDS);
+    tcase_add_test(tests, a_guest_runs_on_while_what_it_wrote_becomes_durable);
+    tcase_add_test(tests, a_disk_that_cannot_be_made_durable_goes_all_the_same);
+    tcase_add_loop_test(tests, what_comes_next_waits_until_it_has_left, 0, 3);
     tcase_add_loop_test(tests,
                         a_saved_machine_comes_back_to_the_same_devices_in_the_same_slots,
                         0, ARRAY_COUNT(agains));

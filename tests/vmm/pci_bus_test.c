@@ -182,6 +182,8 @@ START_TEST(a_slot_is_empty_again_when_its_device_has_left)
         const uint64_t bar = PCI_WINDOW_AT + 23 * (uint64_t)VIRTIO_PCI_BAR_BYTES;
         ck_assert_uint_ne(memory_read(bar), UINT32_MAX);
 
+        pci_bus_leave(pci, PCI_PLUG_FIRST);
+        ck_assert_uint_eq(port_read(PCI_PLUG_FIRST, 0), UINT32_MAX);
         device_reset(&other->device);
         pci_bus_unplug(pci, PCI_PLUG_FIRST);
 

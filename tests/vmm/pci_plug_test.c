@@ -109,6 +109,19 @@ START_TEST(one_that_does_nothing_is_asked_again)
 }
 END_TEST
 
+START_TEST(a_device_that_leaves_is_no_news_to_the_guest)
+{
+    pci_plug_add(&plug, PCI_PLUG_FIRST, false);
+    pci_plug_ask(&plug, PCI_PLUG_FIRST);
+
+    pci_plug_leave(&plug, PCI_PLUG_FIRST);
+
+    ck_assert(pci_plug_is_leaving(&plug, PCI_PLUG_FIRST));
+    ck_assert_uint_eq(get(PCI_PLUG_DOWN), 0);
+    ck_assert(!let_go(1));
+}
+END_TEST
+
 START_TEST(a_slot_that_is_used_again_has_forgotten_what_was)
 {
     pci_plug_add(&plug, LAST, true);
@@ -272,6 +285,7 @@ int main(void)
     tcase_add_test(tests, a_device_goes_when_it_is_asked_for_and_let_go);
     tcase_add_test(tests, what_nobody_has_asked_for_stays);
     tcase_add_test(tests, one_that_does_nothing_is_asked_again);
+    tcase_add_test(tests, a_device_that_leaves_is_no_news_to_the_guest);
     tcase_add_test(tests, a_slot_that_is_used_again_has_forgotten_what_was);
     tcase_add_loop_test(
         tests, an_access_of_any_width_at_any_offset_sees_bytes_and_lets_go_what_was_asked,

@@ -6,6 +6,7 @@
 #include "micro_kernel.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
+#include "sync_faults.h"
 #include "vmm/overlay_file.h"
 #include "vmm/vmm_control.h"
 #include "vmm/vmm_devices.h"
@@ -89,6 +90,7 @@ static void client_open(void)
 
 static void setup(void)
 {
+    sync_fault_clear();
     kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
     temp_dir_init(&dir);
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
@@ -259,6 +261,23 @@ START_TEST(a_disk_comes_is_counted_and_limited_and_goes)
     hear("it's in use, or was");
     order("blockdev-del", "{\"node-name\":\"node\"}", -1);
     plug_disk(); /* again, by the same names */
+}
+END_TEST
+
+/* The guest knows nothing of it, so its owner has to. */
+START_TEST(a_disk_that_goes_and_is_not_durable_is_told_of_before)
+{
+    meet(_i == 0);
+    plug_disk();
+    atomic_store(&sync_fault.error, EIO);
+
+    ask("device_del", "{\"id\":\"hot\"}", -1);
+
+    hear("\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"device\":\"hot\",");
+    hear("\"operation\":\"write\",\"action\":\"ignore\",\"nospace\":false,\"reason\":");
+    hear("\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"hot\"");
+    order("blockdev-del", "{\"node-name\":\"node\"}", -1);
+    ck_assert_uint_eq(atomic_load(&sync_fault.main_count), 0);
 }
 END_TEST
 
@@ -778,6 +797,8 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_disk_comes_is_counted_and_limited_and_goes, 0, 2);
+    tcase_add_loop_test(tests, a_disk_that_goes_and_is_not_durable_is_told_of_before, 0,
+                        2);
     tcase_add_test(tests, a_set_of_add_fd_is_opened_until_it_is_removed);
     tcase_add_test(tests, what_a_client_has_not_used_goes_with_it_but_for_names);
     tcase_add_test(tests, an_overlay_comes_with_its_base);
