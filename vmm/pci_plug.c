@@ -36,6 +36,7 @@ static uint8_t register_read(struct pci_plug *plug, uint64_t offset)
     case PCI_PLUG_UP:
         return take(&plug->up);
     case PCI_PLUG_DOWN:
+        plug->heard |= plug->down;
         return take(&plug->down);
     case PCI_PLUG_EJECT:
         return 0;
@@ -61,7 +62,7 @@ bool pci_plug_write(struct pci_plug *plug,
         return false;
     }
     const uint8_t let_go = ((const uint8_t *)data)[PCI_PLUG_EJECT - offset];
-    const uint8_t may_go = PLANTED(PLANTED_SLOT_UNASKED) ? plug->present : plug->asked;
+    const uint8_t may_go = PLANTED(PLANTED_SLOT_UNASKED) ? plug->present : plug->heard;
     const uint8_t more = (uint8_t)(let_go & may_go & ~plug->leaving);
     plug->leaving |= more;
     return more != 0;
@@ -80,6 +81,7 @@ void pci_plug_remove(struct pci_plug *plug, unsigned slot)
     plug->up &= others;
     plug->down &= others;
     plug->asked &= others;
+    plug->heard &= others;
     plug->leaving &= others;
 }
 
@@ -151,6 +153,7 @@ int pci_plug_restore(struct pci_plug *plug, struct bytes_reader *reader, struct 
         (taken.asked & ~taken.present) != 0 || (taken.down & ~taken.asked) != 0) {
         return err_set(err, BERTH_ECORRUPT, "the slots' sets make no sense");
     }
+    taken.heard = (uint8_t)(taken.asked & ~taken.down); /* of the others it reads again */
     if (taken.present != plug->present) {
         set_say(taken.present, were);
         set_say(plug->present, are);

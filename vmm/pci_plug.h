@@ -10,8 +10,10 @@
  *     PCI_PLUG_DOWN      those whose device the owner wants back, the same way
  *     PCI_PLUG_EJECT     written: the devices of these slots may go; reads as zero
  *
- * A device goes only when its owner has asked for it: what else is ejected stays as it
- * is. Who was asked and does nothing is asked again by whoever wants it. Nothing is
+ * A device goes only when its owner has asked for it, and the guest has heard of that:
+ * what else is ejected stays as it is. So what a guest still does about a device that has
+ * gone is nothing to the next one in its slot, even if that is asked for as well. Who was
+ * asked and does nothing is asked again by whoever wants it. Nothing is
  * selected first, so that CPUs of a guest cannot get in each other's way. That there is
  * news the guest is told by the power registers' event (power_control.h).
  *
@@ -44,6 +46,7 @@ struct pci_plug {
     uint8_t up;      /* news */
     uint8_t down;    /* news */
     uint8_t asked;   /* the owner wants these back; of those that are present */
+    uint8_t heard;   /* of those that were asked: what the guest has read of */
     uint8_t leaving; /* the guest has let them go; of those that were asked */
 };
 

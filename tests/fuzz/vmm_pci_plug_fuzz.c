@@ -1,7 +1,7 @@
 /* Slots whose devices come and go: a guest's accesses of any width to the registers and
  * to configuration space, between devices that come, are asked for, are taken out, resets
  * and saves. A guest never changes which devices there are, hears of each once, and loses
- * none that was not asked for: a copy that takes no shortcuts agrees. Steps of four
+ * none that it was not asked for: a copy that takes no shortcuts agrees. Steps of four
  * bytes: what, and three of its own. */
 #include "base/require.h"
 #include "vmm/machine_layout.h"
@@ -33,6 +33,7 @@ struct slot {
     bool up;
     bool down;
     bool asked;
+    bool heard;
     bool leaving;
 };
 
@@ -97,6 +98,7 @@ static uint8_t model_read(struct board *board, uint64_t offset)
                                                     : offset > PCI_PLUG_EJECT;
         value = (uint8_t)(value | bit << i);
         slot->up = slot->up && offset != PCI_PLUG_UP;
+        slot->heard = slot->heard || (slot->down && offset == PCI_PLUG_DOWN);
         slot->down = slot->down && offset != PCI_PLUG_DOWN;
     }
     return value;
@@ -132,7 +134,7 @@ static void write_step(struct board *board, const uint8_t *step)
     for (unsigned i = 0; i < width; i++) {
         for (unsigned k = 0; offset + i == PCI_PLUG_EJECT && k < PCI_PLUG_SLOTS; k++) {
             struct slot *slot = &board->slots[k];
-            const bool goes = slot->asked && !slot->leaving && (bytes[i] >> k & 1) != 0;
+            const bool goes = slot->heard && !slot->leaving && (bytes[i] >> k & 1) != 0;
             slot->leaving = slot->leaving || goes;
             is_news = is_news || goes;
         }
@@ -199,6 +201,10 @@ static void save_step(struct board *board)
     bytes_reader_init(&reader, writer.data, writer.size);
     REQUIRE(device_restore(&board->pci->device, &reader, NULL) == 0);
     bytes_writer_fini(&writer);
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        struct slot *slot = &board->slots[i];
+        slot->heard = slot->asked && !slot->down; /* it is told again, and then has */
+    }
 }
 
 static void step_do(struct board *board, const uint8_t *step)

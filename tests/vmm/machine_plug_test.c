@@ -48,6 +48,14 @@ static const uint8_t polite[] = {
 
 /* Lets all slots go, for ever. */
 static const uint8_t rude[] = {
+    0x66, 0xba, 0x22, 0x06, 0xec,             /* in al, 0x622 */
+    0x66, 0xba, 0x23, 0x06, 0xb0, 0xff, 0xee, /* out 0x623, 0xff */
+    0x66, 0xba, 0xf8, 0x03, 0xee,             /* out 0x3f8, 0xff */
+    0xeb, 0xed,                               /* jmp */
+};
+
+/* The same, and does not hear what is asked for. */
+static const uint8_t blind[] = {
     0x66, 0xba, 0x23, 0x06, 0xb0, 0xff, 0xee, /* out 0x623, 0xff */
     0x66, 0xba, 0xf8, 0x03, 0xee,             /* out 0x3f8, 0xff */
     0xeb, 0xf2,                               /* jmp */
@@ -289,6 +297,23 @@ START_TEST(a_guest_that_lets_go_what_it_likes_loses_what_was_asked_for)
 
     ck_assert_str_eq(gone, "b");
     ck_assert_int_eq(machine_can_plug(machine, 0, "d", NULL), PCI_PLUG_FIRST + 1);
+}
+END_TEST
+
+START_TEST(a_guest_that_has_not_heard_of_it_lets_nothing_go)
+{
+    make(blind, sizeof(blind), NULL);
+    run();
+    plug("device");
+    unplug("device");
+
+    const unsigned before = atomic_load(&said[0xff]);
+    while (atomic_load(&said[0xff]) < before + 300) {
+        ck_assert_int_ge(poller_step(poller, 0), 0);
+    }
+
+    ck_assert_uint_eq(gone_count, 0);
+    ck_assert_int_eq(machine_can_plug(machine, 0, "device", NULL), BERTH_EEXISTS);
 }
 END_TEST
 
@@ -601,6 +626,7 @@ int main(void)
     tcase_add_test(tests, a_device_comes_and_goes_while_the_guest_runs);
     tcase_add_test(tests, what_comes_and_goes_leaves_nothing);
     tcase_add_test(tests, a_guest_that_lets_go_what_it_likes_loses_what_was_asked_for);
+    tcase_add_test(tests, a_guest_that_has_not_heard_of_it_lets_nothing_go);
     tcase_add_loop_test(tests, a_guest_that_never_lets_go_keeps_it_until_it_begins_anew,
                         0, KINDS);
     tcase_add_loop_test(

@@ -89,6 +89,8 @@ START_TEST(what_nobody_has_asked_for_stays)
     pci_plug_add(&plug, PCI_PLUG_FIRST + 1, true);
     pci_plug_ask(&plug, PCI_PLUG_FIRST + 1);
 
+    ck_assert(!let_go(0xff)); /* it cannot know that it was asked */
+    ck_assert_uint_eq(get(PCI_PLUG_DOWN), 2);
     ck_assert(!let_go(0xfd));
     ck_assert_uint_eq(plug.leaving, 0);
     ck_assert(let_go(0xff));
@@ -105,6 +107,7 @@ START_TEST(one_that_does_nothing_is_asked_again)
         pci_plug_ask(&plug, PCI_PLUG_FIRST);
         ck_assert_uint_eq(get(PCI_PLUG_DOWN), 1);
     }
+    pci_plug_ask(&plug, PCI_PLUG_FIRST);
     ck_assert(let_go(1)); /* late is as good */
 }
 END_TEST
@@ -122,10 +125,32 @@ START_TEST(a_device_that_leaves_is_no_news_to_the_guest)
 }
 END_TEST
 
+/* A guest that was asked twice may eject twice, and be late with the second time. */
+START_TEST(what_is_let_go_late_is_not_the_next_device_in_the_slot)
+{
+    pci_plug_add(&plug, LAST, true);
+    pci_plug_ask(&plug, LAST);
+    ck_assert_uint_eq(get(PCI_PLUG_DOWN), 0x80);
+    pci_plug_ask(&plug, LAST);
+    ck_assert_uint_eq(get(PCI_PLUG_DOWN), 0x80);
+    ck_assert(let_go(0x80));
+    pci_plug_remove(&plug, LAST);
+    pci_plug_add(&plug, LAST, true);
+    ck_assert(!let_go(0x80));
+
+    pci_plug_ask(&plug, LAST);
+
+    ck_assert(!let_go(0x80));
+    ck_assert_uint_eq(get(PCI_PLUG_DOWN), 0x80);
+    ck_assert(let_go(0x80));
+}
+END_TEST
+
 START_TEST(a_slot_that_is_used_again_has_forgotten_what_was)
 {
     pci_plug_add(&plug, LAST, true);
     pci_plug_ask(&plug, LAST);
+    (void)get(PCI_PLUG_DOWN);
     (void)let_go(0x80);
     pci_plug_remove(&plug, LAST);
 
@@ -158,6 +183,7 @@ START_TEST(an_access_of_any_width_at_any_offset_sees_bytes_and_lets_go_what_was_
         pci_plug_ask(&plug, PCI_PLUG_FIRST + 1);
 
         pci_plug_read(&plug, offset, seen, size);
+        (void)get(PCI_PLUG_DOWN);
         const bool reaches = offset <= PCI_PLUG_EJECT && offset + size > PCI_PLUG_EJECT;
         ck_assert(pci_plug_write(&plug, offset, ones, size) == reaches);
 
@@ -190,6 +216,8 @@ END_TEST
 START_TEST(a_reset_keeps_devices_and_forgets_news)
 {
     pci_plug_add(&plug, LAST, true);
+    pci_plug_ask(&plug, LAST);
+    (void)get(PCI_PLUG_DOWN);
     pci_plug_ask(&plug, LAST);
     plug.is_unknown = true;
 
@@ -226,6 +254,27 @@ START_TEST(saved_sets_come_back_with_their_news)
 
     bytes_writer_fini(&writer);
     ck_assert_int_eq(memcmp(&plug, &other, sizeof(plug)), 0);
+}
+END_TEST
+
+START_TEST(who_has_heard_may_let_go_in_another_process)
+{
+    struct bytes_writer writer;
+    struct pci_plug other = {.present = 0x81};
+    const uint8_t all = 0xff;
+    bytes_writer_init(&writer, 64);
+    pci_plug_add(&plug, PCI_PLUG_FIRST, false);
+    pci_plug_add(&plug, LAST, false);
+    pci_plug_ask(&plug, LAST);
+    (void)get(PCI_PLUG_DOWN);
+    pci_plug_ask(&plug, PCI_PLUG_FIRST); /* of which it has not */
+    pci_plug_save(&plug, &writer);
+
+    ck_assert_int_eq(taken(&writer, &other, NULL), 0);
+    bytes_writer_fini(&writer);
+
+    ck_assert(pci_plug_write(&other, PCI_PLUG_EJECT, &all, 1));
+    ck_assert_uint_eq(other.leaving, 0x80);
 }
 END_TEST
 
@@ -286,6 +335,7 @@ int main(void)
     tcase_add_test(tests, what_nobody_has_asked_for_stays);
     tcase_add_test(tests, one_that_does_nothing_is_asked_again);
     tcase_add_test(tests, a_device_that_leaves_is_no_news_to_the_guest);
+    tcase_add_test(tests, what_is_let_go_late_is_not_the_next_device_in_the_slot);
     tcase_add_test(tests, a_slot_that_is_used_again_has_forgotten_what_was);
     tcase_add_loop_test(
         tests, an_access_of_any_width_at_any_offset_sees_bytes_and_lets_go_what_was_asked,
@@ -293,6 +343,7 @@ int main(void)
     tcase_add_loop_test(tests, an_access_far_outside_reads_ones_and_does_nothing, 0, 4);
     tcase_add_test(tests, a_reset_keeps_devices_and_forgets_news);
     tcase_add_test(tests, saved_sets_come_back_with_their_news);
+    tcase_add_test(tests, who_has_heard_may_let_go_in_another_process);
     tcase_add_loop_test(tests, a_machine_with_other_devices_is_refused_in_words, 0, 2);
     tcase_add_loop_test(tests, sets_that_make_no_sense_are_refused, 0, 3);
     suite_add_tcase(suite, tests);
