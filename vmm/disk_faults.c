@@ -37,6 +37,7 @@ static void listen_to(struct disk_faults_disk *disk)
 
 void disk_faults_add(struct disk_faults *faults,
                      const char *name,
+                     const char *node,
                      struct virtio_device *device)
 {
     unsigned at = 0;
@@ -47,6 +48,7 @@ void disk_faults_add(struct disk_faults *faults,
     struct disk_faults_disk *disk = &faults->disks[at];
     *disk = (struct disk_faults_disk){.faults = faults, .device = device};
     (void)snprintf(disk->name, sizeof(disk->name), "%s", name);
+    (void)snprintf(disk->node, sizeof(disk->node), "%s", node);
     faults->count += at == faults->count;
     if (faults->event_fd >= 0) {
         listen_to(disk);
@@ -136,7 +138,7 @@ bool disk_faults_take(struct disk_faults *faults,
             struct disk_faults_disk *disk = &faults->disks[i];
             const int code = code_take(disk, kind);
             if (code != 0 && is_news(disk, kind, now_ms)) {
-                *ret_fault = (struct disk_fault){disk->name, kind, code};
+                *ret_fault = (struct disk_fault){disk->name, disk->node, kind, code};
                 return true;
             }
         }
@@ -155,7 +157,7 @@ bool disk_faults_take_of(struct disk_faults *faults,
             const enum disk_fault_kind kind = (enum disk_fault_kind)at;
             const int code = code_take(disk, kind);
             if (code != 0 && is_news(disk, kind, now_ms)) {
-                *ret_fault = (struct disk_fault){disk->name, kind, code};
+                *ret_fault = (struct disk_fault){disk->name, disk->node, kind, code};
                 return true;
             }
         }

@@ -34,6 +34,7 @@ enum disk_fault_kind {
 
 struct disk_fault {
     const char *disk;
+    const char *node; /* what is behind it */
     enum disk_fault_kind kind;
     int code; /* negative */
 };
@@ -43,6 +44,7 @@ struct disk_faults;
 struct disk_faults_disk { /* private */
     struct disk_faults *faults;
     char name[NAME_SIZE];
+    char node[NAME_SIZE];
     struct virtio_device *device;     /* NULL: the place is free */
     int codes[DISK_FAULT_KIND_COUNT]; /* 0: none has come */
     uint64_t told_ms[DISK_FAULT_KIND_COUNT];
@@ -66,6 +68,7 @@ void disk_faults_init(struct disk_faults *faults);
  * already. */
 void disk_faults_add(struct disk_faults *faults,
                      const char *name,
+                     const char *node,
                      struct virtio_device *device);
 /* The next one of this disk that was not kept: before it is removed. */
 bool disk_faults_take_of(struct disk_faults *faults,
@@ -80,7 +83,7 @@ int disk_faults_listen(struct disk_faults *faults,
                        void (*came)(void *context),
                        void *context,
                        struct err *err);
-/* The next one; false when there is none. The name lives as long as the list. */
+/* The next one; false when there is none. The names live as long as the list. */
 bool disk_faults_take(struct disk_faults *faults,
                       uint64_t now_ms,
                       struct disk_fault *ret_fault);

@@ -68,7 +68,7 @@ static void fault_tell(const struct vmm_control *control, const struct disk_faul
              KV_STR("why", err_sentence(fault->code)));
     qmp_server_event(control->server, "BLOCK_IO_ERROR",
                      json_pack("{s:s, s:s, s:s, s:s, s:b, s:s}", "device", fault->disk,
-                               "node-name", fault->disk, "operation", operation, "action",
+                               "node-name", fault->node, "operation", operation, "action",
                                action, "nospace", disk_has_no_room(fault->code), "reason",
                                err_sentence(fault->code)));
 }

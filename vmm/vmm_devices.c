@@ -294,7 +294,8 @@ void vmm_devices_know_disk(struct vmm_devices *devices,
     const char *id = option->slot != 0 ? option->id : option->name;
     vmm_stats_add(&devices->stats, device, option);
     vmm_throttle_add_disk(&devices->throttle, id, device, &option->limits);
-    disk_faults_add(&devices->faults, id, device);
+    disk_faults_add(&devices->faults, id, option->node[0] != '\0' ? option->node : id,
+                    device);
 }
 
 /* One in a slot is called by its id, and counts for no other's number: so the others are

@@ -29,6 +29,7 @@
 struct vmm_disk_option {
     char name[NAME_SIZE];         /* virtio_block_serial makes its serial number */
     char id[DEVICE_NAME_SIZE];    /* what QMP calls it; "": as it is named */
+    char node[DEVICE_NAME_SIZE];  /* what is behind it; "": it is called the same */
     uint64_t slot;                /* that it may leave; 0: it is there for good */
     char raw[VMM_WHERE_SIZE];     /* this, or the next one */
     char overlay[VMM_WHERE_SIZE]; /* "": it is a raw disk */

@@ -261,6 +261,7 @@ int vmm_plug_node_add(struct vmm_plug *plug, const json_t *arguments, struct err
                        PCI_PLUG_SLOTS);
     }
     (void)snprintf(option.name, sizeof(option.name), "%s", name); /* fits */
+    (void)snprintf(option.node, sizeof(option.node), "%s", name); /* it is an id */
     r = node_read(plug, arguments, &option, &fd, &base_fd, err);
     if (r == 0) {
         r = vmm_disk_make(&fd, &base_fd, &option, &disk, err);

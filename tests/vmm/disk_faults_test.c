@@ -54,14 +54,14 @@ static void attach(struct virtual_disk *disk, bool listens)
     disk_faults_init(&faults);
     ck_assert_int_eq(virtio_block_new(&guest.place, &spec, disk, &device, NULL), 0);
     if (!comes_late) {
-        disk_faults_add(&faults, "root", device);
+        disk_faults_add(&faults, "root", "behind", device);
     }
     if (listens) {
         ck_assert_int_eq(disk_faults_listen(&faults, guest.poller, on_came, NULL, NULL),
                          0);
     }
     if (comes_late) {
-        disk_faults_add(&faults, "root", device);
+        disk_faults_add(&faults, "root", "behind", device);
     }
     guest_attach(&guest, device);
     guest_drive(&guest, DRIVER_HAS);
@@ -198,6 +198,7 @@ static void stand_still(void)
     await_fault();
     ck_assert(take(&fault));
     ck_assert_str_eq(fault.disk, "root");
+    ck_assert_str_eq(fault.node, "behind");
     ck_assert_int_eq(fault.kind, DISK_FAULT_KEPT);
     ck_assert_int_eq(fault.code, -ENOSPC);
     device_stop(&guest.pci->device);
@@ -270,7 +271,7 @@ START_TEST(of_a_disk_that_has_gone_nothing_is_told)
 
     ck_assert(!take(&fault));
     ck_assert_uint_eq(faults.count, 1);
-    disk_faults_add(&faults, "again", guest.pci->virtio);
+    disk_faults_add(&faults, "again", "behind", guest.pci->virtio);
     ck_assert_uint_eq(faults.count, 1);
     ck_assert(!take(&fault));
 }
@@ -589,6 +590,7 @@ START_TEST(the_last_flush_of_a_disk_that_leaves_is_told_and_nothing_of_others)
     ck_assert(!disk_faults_take_of(&faults, NULL, now_ms, &fault));
     ck_assert(disk_faults_take_of(&faults, guest.pci->virtio, now_ms, &fault));
     ck_assert_str_eq(fault.disk, "root");
+    ck_assert_str_eq(fault.node, "behind");
     ck_assert_int_eq(fault.kind, DISK_FAULT_LAST);
     ck_assert_int_eq(fault.code, -EIO);
     ck_assert(!disk_faults_take_of(&faults, guest.pci->virtio, now_ms, &fault));

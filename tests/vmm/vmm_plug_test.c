@@ -273,7 +273,8 @@ START_TEST(a_disk_that_goes_and_is_not_durable_is_told_of_before)
 
     ask("device_del", "{\"id\":\"hot\"}", -1);
 
-    hear("\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"device\":\"hot\",");
+    hear("\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"device\":\"hot\",\"node-name\":"
+         "\"node\",");
     hear("\"operation\":\"write\",\"action\":\"ignore\",\"nospace\":false,\"reason\":");
     hear("\"event\":\"DEVICE_DELETED\",\"data\":{\"device\":\"hot\"");
     order("blockdev-del", "{\"node-name\":\"node\"}", -1);
