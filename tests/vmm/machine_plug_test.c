@@ -260,6 +260,7 @@ END_TEST
 /* Far more often than there are vectors, descriptors and watches. */
 START_TEST(what_comes_and_goes_leaves_nothing)
 {
+    kind = (enum kind)_i;
     make(polite, sizeof(polite), NULL);
     run();
     plug("device");
@@ -624,7 +625,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_device_comes_and_goes_while_the_guest_runs);
-    tcase_add_test(tests, what_comes_and_goes_leaves_nothing);
+    tcase_add_loop_test(tests, what_comes_and_goes_leaves_nothing, RANDOM, KINDS);
     tcase_add_test(tests, a_guest_that_lets_go_what_it_likes_loses_what_was_asked_for);
     tcase_add_test(tests, a_guest_that_has_not_heard_of_it_lets_nothing_go);
     tcase_add_loop_test(tests, a_guest_that_never_lets_go_keeps_it_until_it_begins_anew,

@@ -264,6 +264,41 @@ START_TEST(a_disk_comes_is_counted_and_limited_and_goes)
 }
 END_TEST
 
+static void plug_nic(void)
+{
+    int ends[2];
+    ck_assert_int_eq(socketpair(AF_UNIX, SOCK_DGRAM | SOCK_CLOEXEC, 0, ends), 0);
+    (void)close(ends[0]);
+    order("getfd", "{\"fdname\":\"f\"}", ends[1]);
+    order("netdev_add", "{\"type\":\"tap\",\"id\":\"net\",\"fd\":\"f\"}", -1);
+    order("device_add",
+          "{\"driver\":\"virtio-net-pci\",\"id\":\"hot\",\"netdev\":\"net\",\"mac\":"
+          "\"52:54:00:00:00:07\"}",
+          -1);
+}
+
+/* With what QMP, limits, counters and faults keep of each. */
+START_TEST(what_comes_and_goes_leaves_nothing)
+{
+    meet(true);
+    const unsigned before = descriptors_open();
+    for (unsigned i = 0; i < 110; i++) {
+        if (_i == 0) {
+            plug_disk();
+        } else {
+            plug_nic();
+        }
+        ask("device_del", "{\"id\":\"hot\"}", -1);
+        hear("DEVICE_DELETED");
+        ck_assert_uint_eq(open_when_told, before);
+        order(_i == 0 ? "blockdev-del" : "netdev_del",
+              _i == 0 ? "{\"node-name\":\"node\"}" : "{\"id\":\"net\"}", -1);
+    }
+    ck_assert_uint_eq(devices.stats.count + devices.throttle.count, 0);
+    ck_assert_uint_le(devices.faults.count, 1); /* a place that is free */
+}
+END_TEST
+
 /* The guest knows nothing of it, so its owner has to. */
 START_TEST(a_disk_that_goes_and_is_not_durable_is_told_of_before)
 {
@@ -798,6 +833,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_loop_test(tests, a_disk_comes_is_counted_and_limited_and_goes, 0, 2);
+    tcase_add_loop_test(tests, what_comes_and_goes_leaves_nothing, 0, 2);
     tcase_add_loop_test(tests, a_disk_that_goes_and_is_not_durable_is_told_of_before, 0,
                         2);
     tcase_add_test(tests, a_set_of_add_fd_is_opened_until_it_is_removed);
