@@ -1,12 +1,13 @@
 /* Goal: no guest ends, hangs or grows the machine monitor. Method: random operations on
- * every device type from a seed that is printed; memory must not grow between the first
- * tenth and the end; what does not come back is told by device, operation and seed.
- * `hostile_guest_test OPERATIONS SEED DEVICE` runs a longer or another campaign
- * (tests/vmm/hostile_guest_soak.sh runs many). Built with planted faults, the same
- * campaign has to find each of them. */
+ * every device type, and on slots ("slots"), from a seed that is printed; memory must not
+ * grow between the first tenth and the end; what does not come back is told by device,
+ * operation and seed. `hostile_guest_test OPERATIONS SEED DEVICE` runs a longer or
+ * another campaign (tests/vmm/hostile_guest_soak.sh runs many). Built with planted
+ * faults, the same campaign has to find each of them. */
 #include "base/log.h"
 #include "base/parse_number.h"
 #include "hostile_devices.h"
+#include "hostile_slots.h"
 #include "support/test_main.h"
 #include "vmm/planted_fault.h"
 
@@ -24,6 +25,8 @@
 
 /* What may differ between two moments of the same machine: buffers of a save. */
 #define GROWTH_BYTES_MAX (64 << 10)
+
+#define SLOTS "slots" /* beside the devices */
 
 /* The sanitizer's heap counts itself; it is there or not. */
 size_t __sanitizer_get_current_allocated_bytes(void) __attribute__((weak));
@@ -91,6 +94,42 @@ static void campaign(const struct hostile_device *device, uint64_t count)
 
 #ifndef BERTH_PLANTED_FAULTS
 
+START_TEST(no_guest_changes_which_devices_are_in_slots)
+{
+    struct slots slots = {.poller = NULL};
+    struct random random;
+    long early = 0;
+    if (only != NULL && strcmp(only, SLOTS) != 0) {
+        return;
+    }
+    printf(SLOTS ": %" PRIu64 " operations, seed %" PRIu64 "\n", operations, seed);
+    random_seed(&random, seed);
+    slots_init(&slots);
+    watched_device = SLOTS;
+    (void)signal(SIGALRM, on_alarm);
+    for (uint64_t i = 0; i < operations; i++) {
+        uint8_t step[SLOTS_STEP_BYTES];
+        watched_operation = i;
+        if (i % STEPS_WATCHED == 0) {
+            (void)alarm(STEPS_LAST_S);
+        }
+        if (i == operations / 10) {
+            slots_empty(&slots);
+            early = heap_bytes();
+        }
+        for (unsigned at = 0; at < SLOTS_STEP_BYTES; at++) {
+            step[at] = (uint8_t)random_below(&random, 256);
+        }
+        slots_step(&slots, step);
+    }
+    slots_empty(&slots);
+    const long growth = heap_bytes() - early;
+    slots_fini(&slots);
+    ck_assert_msg(growth <= GROWTH_BYTES_MAX, "slots grew by %ld bytes", growth);
+    (void)alarm(0);
+}
+END_TEST
+
 START_TEST(no_guest_ends_hangs_or_grows_the_monitor)
 {
     if (only != NULL && strcmp(only, hostile_devices[_i]->name) != 0) {
@@ -141,7 +180,7 @@ END_TEST
 /* NULL is any. */
 static bool is_a_device(const char *name)
 {
-    bool is_one = name == NULL;
+    bool is_one = name == NULL || strcmp(name, SLOTS) == 0;
     for (size_t i = 0; !is_one && i < ARRAY_COUNT(hostile_devices); i++) {
         is_one = strcmp(hostile_devices[i]->name, name) == 0;
     }
@@ -162,6 +201,7 @@ int main(int argc, char **argv)
 #ifndef BERTH_PLANTED_FAULTS
     tcase_add_loop_test(tests, no_guest_ends_hangs_or_grows_the_monitor, 0,
                         (int)ARRAY_COUNT(hostile_devices));
+    tcase_add_test(tests, no_guest_changes_which_devices_are_in_slots);
 #else
     tcase_add_loop_test(tests, the_campaign_finds_every_planted_fault, 0,
                         (int)ARRAY_COUNT(finders));

@@ -3,6 +3,7 @@
  * machine whose guest of a few bytes lets go what it is asked for, on a real KVM (77
  * without one; tests/system/kvm_machine_test.sh runs this where there is one). */
 #include "base/cleanup.h"
+#include "base/fd.h"
 #include "micro_kernel.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
@@ -39,6 +40,7 @@ static struct vmm_control control;
 static struct vmm_devices devices;
 static struct vmm_plug plug;
 static int client;
+static int root_fd = -1; /* the file of a disk from the start */
 static char heard[65536];
 static size_t heard_size;
 
@@ -126,6 +128,7 @@ static void setup(void)
 static void teardown(void)
 {
     (void)close(client);
+    fd_close(&root_fd);
     vmm_control_close(&control);
     machine = machine_free(machine);
     vmm_plug_fini(&plug);
@@ -602,8 +605,6 @@ END_TEST
 /* ---- with devices from the start ---- */
 
 enum { FIRST = 0, LAST };
-
-static int root_fd; /* its file */
 
 /* A disk "root" and a NIC, and before or behind them one each in a slot, of those ids. */
 static int
