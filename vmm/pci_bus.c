@@ -412,8 +412,8 @@ void pci_bus_unplug(struct pci_bus *pci, unsigned number)
 {
     struct pci_slot *slot = &pci->slots[number];
     REQUIRE(slot->function != NULL && !slot->is_mapped);
-    REQUIRE(pci_plug_is_leaving(&pci->plug, number)); /* no CPU can come upon it */
     pthread_mutex_lock(&pci->device.lock);
+    REQUIRE(pci_plug_is_leaving(&pci->plug, number)); /* no CPU can come upon it */
     slot->function = NULL;
     pci_plug_remove(&pci->plug, number);
     pthread_mutex_unlock(&pci->device.lock);
