@@ -217,21 +217,28 @@ START_TEST(a_drain_waits_for_what_callbacks_submit)
 }
 END_TEST
 
-/* The ring does not wait for storage; the disk's own threads do. */
+/* The ring does not wait for storage; the disk's own threads do. A ring that waited would
+ * serve each of these reads; one that does not may find that the kernel's read-ahead was
+ * quicker, or that the pages had not left. */
 START_TEST(what_is_not_in_memory_is_for_a_thread)
 {
     static uint8_t zeros[DISK_BYTES];
     if (!queue_open(true)) {
         return;
     }
-    ck_assert_int_eq(pwrite(disk_fd, zeros, DISK_BYTES, 0), DISK_BYTES);
-    ck_assert_int_eq(fsync(disk_fd), 0);
-    ck_assert_int_eq(posix_fadvise(disk_fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+    uint64_t before;
+    unsigned tries = 100;
+    do {
+        ck_assert_int_eq(pwrite(disk_fd, zeros, DISK_BYTES, 0), DISK_BYTES);
+        ck_assert_int_eq(fsync(disk_fd), 0);
+        ck_assert_int_eq(posix_fadvise(disk_fd, 0, 0, POSIX_FADV_DONTNEED), 0);
+        before = disk_queue_by_ring(queue);
+        one_read();
+    } while (disk_queue_by_ring(queue) != before && --tries > 0);
+    ck_assert_msg(tries > 0, "the ring has served all that was not in memory");
 
-    one_read();
-    ck_assert_uint_eq(disk_queue_by_ring(queue), 0);
     one_read(); /* it is now */
-    ck_assert_uint_eq(disk_queue_by_ring(queue), 1);
+    ck_assert_uint_eq(disk_queue_by_ring(queue), before + 1);
     ck_assert(disk_queue_has_ring(queue));
 }
 END_TEST
