@@ -432,11 +432,11 @@ static void tick_with_election(struct raft_guard *guard, bool due)
 static void on_tick(struct raft_io *inner)
 {
     struct raft_guard *guard = inner->data;
-    const struct raft *raft = guard->raft;
+    struct raft *raft = guard->raft;
     const raft_time now = inner->time(inner);
-    const bool due = raft->state == RAFT_FOLLOWER &&
-                     now - raft->election_timer_start >=
-                         raft->follower_state.randomized_election_timeout;
+    const bool due =
+        raft->state == RAFT_FOLLOWER && now >= raft_library_election_due(raft);
+    raft_votes_ask_again(raft, now);
     if (!is_silent(guard) && due && awaits_members(guard)) {
         tick_without_election(guard, now);
     } else if (!is_silent(guard)) {

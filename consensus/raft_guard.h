@@ -63,6 +63,10 @@
  *       either on the way to its disk does not stand, not for a transfer either; its vote
  *       it gives as ever. (A disk that never answers keeps its host from standing. It
  *       could not lead.)
+ *   G22 A candidate that was told by a majority that it may stand, and got no votes then,
+ *       stands again without asking, a term higher at each election timeout: cut off, it
+ *       comes back with a term that ends whoever leads. It asks again (Ongaro's
+ *       dissertation, 9.6).
  *
  * Known to be left: a truncation that fails later, in the library's worker thread, is
  * not reported by it.

@@ -72,3 +72,12 @@ void raft_votes_name_term(const struct raft *raft,
         result->term = raft->current_term;
     }
 }
+
+void raft_votes_ask_again(struct raft *raft, unsigned long long now)
+{
+    if (raft->state == RAFT_CANDIDATE && raft->pre_vote &&
+        now >= raft_library_election_due(raft)) {
+        raft->candidate_state.in_pre_vote = true;
+        raft->candidate_state.disrupt_leader = false;
+    }
+}

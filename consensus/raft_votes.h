@@ -1,5 +1,5 @@
 /* Votes, where libraft gives or refuses them otherwise than Raft does: the guard's rules
- * G4, G14, G15, G17 and G19 (raft_guard.h says what each is for).
+ * G4, G14, G15, G17, G19 and G22 (raft_guard.h says what each is for).
  *
  * Private to the room. Shapes: libraft's own; what is asked is the public `struct raft`
  * of a voter, and answers are changed in place. Units: times of the raft's io, terms.
@@ -29,3 +29,7 @@ bool raft_votes_is_alone(const struct raft *raft);
 /* G15: a refusal of a pre-vote names the term that stands in the way. */
 void raft_votes_name_term(const struct raft *raft,
                           struct raft_request_vote_result *result);
+/* G22: to be called before a tick. A candidate whose election has come to nothing at
+ * `now` asks whether it may stand before it does so once more, and no more as one that a
+ * leader has named. */
+void raft_votes_ask_again(struct raft *raft, unsigned long long now);

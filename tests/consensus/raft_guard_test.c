@@ -869,6 +869,70 @@ START_TEST(who_is_refused_a_pre_vote_for_its_term_learns_of_the_higher_one)
 }
 END_TEST
 
+/* ---- G22 ---- */
+
+static void give_vote(raft_id id, bool is_ahead)
+{
+    struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE_RESULT};
+    vote.request_vote_result.term = raft.current_term + (is_ahead ? 1 : 0);
+    vote.request_vote_result.vote_granted = true;
+    vote.request_vote_result.pre_vote =
+        is_ahead ? RAFT_LIBRARY_PRE_VOTE : RAFT_LIBRARY_REAL_VOTE;
+#ifdef RAFT_VERSION_NUMBER
+    vote.request_vote_result.version = 2; /* one that says which of the two it is */
+#endif
+    deliver(id, vote);
+}
+
+START_TEST(a_candidate_without_votes_asks_before_it_raises_its_term_again)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    raft_set_pre_vote(&raft, true);
+    tick_after(601);
+    const raft_term term = raft.current_term;
+    give_vote(2, true);
+    ck_assert_uint_eq(raft.current_term, term + 1);
+    ck_assert(!last_sent(RAFT_IO_REQUEST_VOTE)->request_vote.pre_vote);
+
+    for (unsigned i = 0; i < 5; i++) { /* it is cut off */
+        tick_after(1201);
+    }
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    ck_assert_uint_eq(raft.current_term, term + (guarded ? 1 : 6));
+    ck_assert(last_sent(RAFT_IO_REQUEST_VOTE)->request_vote.pre_vote == guarded);
+    if (guarded) {
+        give_vote(3, true);
+        ck_assert_uint_eq(raft.current_term, term + 2);
+    }
+    give_vote(3, false);
+    ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
+}
+END_TEST
+
+/* A leader that has named it is not there any more, or has thought better of it. */
+START_TEST(who_did_not_take_over_asks_as_anybody_does)
+{
+    bool guarded = _i == 1;
+    start(guarded, 3, OLD_TAIL, 2);
+    raft_set_pre_vote(&raft, true);
+    struct raft_message take = {.type = RAFT_IO_TIMEOUT_NOW};
+    take.timeout_now.term = 3;
+    take.timeout_now.last_log_index = take.timeout_now.last_log_term = 2;
+    append_from(2, 3, 2, 2, 0); /* whose term is 3 */
+    deliver(2, take);
+    ck_assert(last_sent(RAFT_IO_REQUEST_VOTE)->request_vote.disrupt_leader);
+    const raft_term term = raft.current_term;
+
+    tick_after(1201);
+
+    const struct raft_request_vote *ask = &last_sent(RAFT_IO_REQUEST_VOTE)->request_vote;
+    ck_assert(ask->disrupt_leader != guarded && ask->pre_vote == guarded);
+    ck_assert_uint_eq(raft.current_term, term + (guarded ? 0 : 1));
+}
+END_TEST
+
 /* ---- G18 ---- */
 
 START_TEST(what_is_appended_during_a_write_goes_with_the_next_in_one_batch)
@@ -1195,6 +1259,9 @@ static Suite *suite(void)
     tcase_add_test(tcase, what_was_said_to_a_leader_of_before_is_not_heard);
     tcase_add_loop_test(
         tcase, a_request_for_a_vote_whose_channel_has_ended_is_sent_once_more, 0, 2);
+    tcase_add_loop_test(
+        tcase, a_candidate_without_votes_asks_before_it_raises_its_term_again, 0, 2);
+    tcase_add_loop_test(tcase, who_did_not_take_over_asks_as_anybody_does, 0, 2);
     tcase_add_loop_test(tcase, after_a_failed_write_of_the_leader_no_index_is_used_twice,
                         0, 2);
     tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);

@@ -9,6 +9,8 @@
  * waited for as long as its clock was wrong
  *     150  (and members change) a rack of one that grows: its leader gave a second host a
  * vote and lost touch; neither was elected ever after (G14)
+ *   19428  (and members change) a candidate that was cut off before its votes came raised
+ * its term for ever, and with it that of another who had no vote any more (G22)
  */
 #include "sim.h"
 #include "sim_fault.h"
@@ -18,8 +20,8 @@ static const struct {
     uint64_t seed;
     enum { LOG, RACK, MEMBERS } run;
 } rows[] = {
-    {235, LOG}, {3, LOG},   {1030, LOG}, {1181, LOG}, {79, LOG},
-    {2, RACK},  {10, RACK}, {14, RACK},  {106, RACK}, {150, MEMBERS},
+    {235, LOG}, {3, LOG},   {1030, LOG}, {1181, LOG},    {79, LOG},        {2, RACK},
+    {10, RACK}, {14, RACK}, {106, RACK}, {150, MEMBERS}, {19428, MEMBERS},
 };
 
 START_TEST(a_seed_keeps_every_promise)
