@@ -18,8 +18,8 @@
 static int title_width(const struct kind_info *info)
 {
     size_t width = 10;
-    for (const struct view_column *column = kind_view(info->kind); column->title != NULL;
-         column++) {
+    for (const struct view_column *column = kind_columns(info->kind);
+         column->title != NULL; column++) {
         size_t size = strlen(column->title);
         width = size > width ? size : width;
     }
@@ -34,8 +34,8 @@ static void print_columns(struct cli *cli,
 {
     char cell[CELL_SIZE];
     int width = title_width(info);
-    for (const struct view_column *column = kind_view(info->kind); column->title != NULL;
-         column++) {
+    for (const struct view_column *column = kind_columns(info->kind);
+         column->title != NULL; column++) {
         column->print(object, time, cell);
         if (strcmp(cell, "-") != 0) {
             fprintf(cli->out, "%-*s %s\n", width, column->title, plain_line(cell));

@@ -263,7 +263,7 @@ START_TEST(odd_documents_are_shown_as_dashes_in_every_kind)
         ck_assert_int_eq(cli_given("ls -o wide"), EXIT_OK);
         json_t *list = doc(odd[_i]);
         const struct kind_info *info = kind_info((enum kind)kind);
-        ck_assert_msg(kind_view(info->kind) != NULL, "%s has no view", info->name);
+        ck_assert_msg(kind_columns(info->kind) != NULL, "%s has no view", info->name);
         ck_assert_int_eq(kind_view_print(&cli, info, list, &time), EXIT_OK);
         ck_assert_str_ne(cli_out(), "");
         json_decref(list);
