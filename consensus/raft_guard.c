@@ -317,6 +317,8 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
         return awaits_members(guard);
     case RAFT_IO_REQUEST_VOTE:
         return raft_votes_is_second(guard->raft, &message->request_vote);
+    case RAFT_IO_REQUEST_VOTE_RESULT:
+        return raft_votes_is_stale(guard->raft, &message->request_vote_result);
     case RAFT_IO_INSTALL_SNAPSHOT:
         if (message->install_snapshot.term >= guard->raft->current_term) {
             note_verified(guard, message->install_snapshot.term,
@@ -478,7 +480,8 @@ static int guard_send(struct raft_io *io,
     struct raft_message copy = *message;
     struct raft_append_entries_result *result = &copy.append_entries_result;
     bool answer = copy.type == RAFT_IO_APPEND_ENTRIES_RESULT;
-    if (is_silent(guard) || copy.server_address == NULL) { /* G13: to nobody */
+    const bool to_nobody = copy.server_address == NULL || copy.server_id == 0; /* G13 */
+    if (is_silent(guard) || to_nobody) {
         return answer ? answer_lost(request, done) : RAFT_CANCELED;
     }
     if (answer && guard->applying_early) {

@@ -3,7 +3,8 @@
  *
  * Shapes: the guard is a `struct raft_io` of its own around the real one. libraft is
  * given the guard's io; the real io's ticks and messages come to the guard first. It
- * reads the public `struct raft`.
+ * reads the public `struct raft`, and writes what the rules below need (raft_votes.h,
+ * raft_members.h).
  *
  *   G1  Entries of an old term are committed by counting. While the last stored
  *       entry is of an old term, the leader is not shown that followers have
@@ -30,7 +31,8 @@
  *       twice. It counts as lost on the way instead; the leader asks again.
  *   G13 A follower whose disk is so slow that it has stood for election and stepped down
  *       again before a write is finished answers a leader that it knows no more, at no
- *       address, and crashes. Such an answer is not sent.
+ *       address, and crashes; or, where the leader was only forgotten (G17), to nobody's
+ *       id, which the transport tries to reach for ever. Such an answer is not sent.
  *   G14 A standby votes for nobody, not even for the leader that has just promoted it and
  *       lost touch before it could say so: of two voters neither was elected again, ever.
  *       Whoever is asked for its vote counts as a voter; and a standby that has heard no
@@ -66,7 +68,8 @@
  *   G22 A candidate that was told by a majority that it may stand, and got no votes then,
  *       stands again without asking, a term higher at each election timeout: cut off, it
  *       comes back with a term that ends whoever leads. It asks again (Ongaro's
- *       dissertation, 9.6).
+ *       dissertation, 9.6), and an answer to what it asked for an earlier term does not
+ *       count: libraft takes the term that it knows already for the one it asked for.
  *
  * Known to be left: a truncation that fails later, in the library's worker thread, is
  * not reported by it.

@@ -73,6 +73,14 @@ void raft_votes_name_term(const struct raft *raft,
     }
 }
 
+bool raft_votes_is_stale(const struct raft *raft,
+                         const struct raft_request_vote_result *result)
+{
+    return raft->state == RAFT_CANDIDATE && raft->candidate_state.in_pre_vote &&
+           result->pre_vote == RAFT_LIBRARY_PRE_VOTE && result->vote_granted &&
+           result->term != raft->current_term + 1;
+}
+
 void raft_votes_ask_again(struct raft *raft, unsigned long long now)
 {
     if (raft->state == RAFT_CANDIDATE && raft->pre_vote &&

@@ -2,8 +2,10 @@
  * G4, G14, G15, G17, G19 and G22 (raft_guard.h says what each is for).
  *
  * Private to the room. Shapes: libraft's own; what is asked is the public `struct raft`
- * of a voter, and answers are changed in place. Units: times of the raft's io, terms.
- * Threads: the loop's. Ownership: all borrowed for the call. Errors: none.
+ * of a voter, and answers are changed in place. What is written of that struct, and so to
+ * be looked at again with a newer libraft: a standby's role during a call, the leader's
+ * id, and a candidate's phase. Units: times of the raft's io, terms. Threads: the loop's.
+ * Ownership: all borrowed for the call. Errors: none.
  */
 #pragma once
 
@@ -33,3 +35,6 @@ void raft_votes_name_term(const struct raft *raft,
  * `now` asks whether it may stand before it does so once more, and no more as one that a
  * leader has named. */
 void raft_votes_ask_again(struct raft *raft, unsigned long long now);
+/* G22: it was told that it may stand, but for a term that is past. */
+bool raft_votes_is_stale(const struct raft *raft,
+                         const struct raft_request_vote_result *result);

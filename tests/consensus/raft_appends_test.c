@@ -88,6 +88,32 @@ START_TEST(a_write_that_outlasts_the_leader_is_answered_to_nobody)
 }
 END_TEST
 
+/* Asked for its vote after an election timeout it has forgotten its leader (G17), whose
+ * address libraft remembers. */
+START_TEST(a_write_that_outlasts_a_forgotten_leader_is_answered_to_nobody)
+{
+    start(true, 3, OLD_TAIL, 2);
+    append_from(2, 3, 2, 2, 2);
+    raft.follower_state.randomized_election_timeout = 600;
+    tick_after(301);
+    struct raft_message ask = {.type = RAFT_IO_REQUEST_VOTE};
+    ask.request_vote.term = 4;
+    ask.request_vote.candidate_id = 3;
+    ask.request_vote.pre_vote = true;
+    deliver(3, ask);
+    ck_assert_int_eq(raft_state(&raft), RAFT_FOLLOWER);
+    unsigned sent = fake.sent_count;
+
+    complete_writes(0);
+
+    ck_assert_uint_eq(fake.sent_count, sent);
+    append_from(2, 3, 4, 3, 0); /* and it goes on */
+    ck_assert_uint_eq(
+        last_sent(RAFT_IO_APPEND_ENTRIES_RESULT)->append_entries_result.last_log_index,
+        4);
+}
+END_TEST
+
 /* ---- G18 ---- */
 
 START_TEST(what_is_appended_during_a_write_goes_with_the_next_in_one_batch)
@@ -178,6 +204,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, after_a_failed_write_of_the_leader_no_index_is_used_twice,
                         0, 2);
     tcase_add_test(tcase, a_follower_whose_write_fails_acknowledges_nothing_and_stops);
+    tcase_add_test(tcase, a_write_that_outlasts_a_forgotten_leader_is_answered_to_nobody);
     tcase_add_test(tcase, a_write_that_outlasts_the_leader_is_answered_to_nobody);
     tcase_add_loop_test(
         tcase, what_is_appended_during_a_write_goes_with_the_next_in_one_batch, 0, 2);

@@ -158,7 +158,7 @@ static inline int fake_send(struct raft_io *io,
     if (fake.send_status != 0) {
         return fake.send_status;
     }
-    if (message->server_id == fake.broken_id) {
+    if (fake.broken_id != 0 && message->server_id == fake.broken_id) {
         fake.broken_id = 0;
         done(request, RAFT_IOERR);
         return 0;

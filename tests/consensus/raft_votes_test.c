@@ -119,7 +119,7 @@ START_TEST(a_voter_that_heard_no_leader_for_an_election_timeout_gives_its_vote)
 }
 END_TEST
 
-/* ---- G18 ---- */
+/* ---- G20 ---- */
 
 /* The peer's process is another one than the channel led to. */
 START_TEST(a_request_for_a_vote_whose_channel_has_ended_is_sent_once_more)
@@ -167,10 +167,11 @@ END_TEST
 
 /* ---- G22 ---- */
 
-static void give_vote(raft_id id, bool is_ahead)
+/* To a question ahead of an election it names the term that was asked for. */
+static void give_vote_of(raft_id id, bool is_ahead, raft_term term)
 {
     struct raft_message vote = {.type = RAFT_IO_REQUEST_VOTE_RESULT};
-    vote.request_vote_result.term = raft.current_term + (is_ahead ? 1 : 0);
+    vote.request_vote_result.term = term;
     vote.request_vote_result.vote_granted = true;
     vote.request_vote_result.pre_vote =
         is_ahead ? RAFT_LIBRARY_PRE_VOTE : RAFT_LIBRARY_REAL_VOTE;
@@ -178,6 +179,23 @@ static void give_vote(raft_id id, bool is_ahead)
     vote.request_vote_result.version = 2; /* one that says which of the two it is */
 #endif
     deliver(id, vote);
+    ck_assert_uint_eq(fake.term, raft.current_term);
+    ck_assert_uint_eq(fake.vote, raft.voted_for);
+}
+
+static void give_vote(raft_id id, bool is_ahead)
+{
+    give_vote_of(id, is_ahead, raft.current_term + (is_ahead ? 1 : 0));
+}
+
+/* It has just begun a term of its own, with a majority's leave, and waits for votes. */
+static void stand(void)
+{
+    start(true, 3, OLD_TAIL, 2);
+    raft_set_pre_vote(&raft, true);
+    tick_after(601);
+    give_vote(2, true);
+    ck_assert(!last_sent(RAFT_IO_REQUEST_VOTE)->request_vote.pre_vote);
 }
 
 START_TEST(a_candidate_without_votes_asks_before_it_raises_its_term_again)
@@ -204,6 +222,49 @@ START_TEST(a_candidate_without_votes_asks_before_it_raises_its_term_again)
     }
     give_vote(3, false);
     ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
+}
+END_TEST
+
+START_TEST(a_candidate_whose_time_is_not_up_waits_for_its_votes)
+{
+    stand();
+    const raft_term term = raft.current_term;
+
+    tick_after(30);
+    give_vote(3, false);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_LEADER);
+    ck_assert_uint_eq(raft.current_term, term);
+}
+END_TEST
+
+START_TEST(a_vote_that_comes_when_it_asks_again_counts_for_nothing)
+{
+    stand();
+    const raft_term term = raft.current_term;
+    tick_after(1201);
+
+    give_vote(3, false);
+
+    ck_assert_int_eq(raft_state(&raft), RAFT_CANDIDATE);
+    ck_assert_uint_eq(raft.current_term, term);
+    ck_assert(last_sent(RAFT_IO_REQUEST_VOTE)->request_vote.pre_vote);
+}
+END_TEST
+
+/* The second of two that gave leave to stand, on its way for a while: libraft takes the
+ * term that it names, the candidate's own by now, for the next one. */
+START_TEST(an_answer_to_what_it_asked_before_does_not_let_it_stand)
+{
+    stand();
+    const raft_term term = raft.current_term;
+    tick_after(1201);
+
+    give_vote_of(3, true, term);
+    ck_assert_uint_eq(raft.current_term, term);
+
+    give_vote(2, true);
+    ck_assert_uint_eq(raft.current_term, term + 1);
 }
 END_TEST
 
@@ -441,6 +502,9 @@ static Suite *suite(void)
     tcase_add_loop_test(
         tcase, a_candidate_without_votes_asks_before_it_raises_its_term_again, 0, 2);
     tcase_add_loop_test(tcase, who_did_not_take_over_asks_as_anybody_does, 0, 2);
+    tcase_add_test(tcase, a_candidate_whose_time_is_not_up_waits_for_its_votes);
+    tcase_add_test(tcase, a_vote_that_comes_when_it_asks_again_counts_for_nothing);
+    tcase_add_test(tcase, an_answer_to_what_it_asked_before_does_not_let_it_stand);
     tcase_add_test(tcase, a_vote_that_cannot_be_stored_is_not_given);
     tcase_add_test(
         tcase,

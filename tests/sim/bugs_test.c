@@ -43,6 +43,7 @@ static const struct {
     {SIM_BUG_BEGUN_UNSAID, 1, RACK, "has begun from since"},
     {SIM_BUG_CHANGE_STAYS, 276, MEMBERS, "its log says"},
     {SIM_BUG_CHANGE_MISSED, 14, MEMBERS, "its log says"},
+    {SIM_BUG_NEVER_ASKS, 1, LOG, "has not asked whether"},
     {SIM_BUG_LOSS_UNSAID, 1, RACK, "NOT all snapshots are there"},
 };
 

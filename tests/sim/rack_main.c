@@ -69,6 +69,7 @@ static const char usage[] =
     "                  disks-forgotten feed-gap resume-skips no-compare seal-unwaited\n"
     "                  damage-as-torn log-anew early-voter two-at-once standby-counts\n"
     "                  begun-unsaid loss-unsaid change-stays change-missed\n"
+    "                  never-asks\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1; with --save as many as there are cores)\n"

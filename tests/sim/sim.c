@@ -27,7 +27,8 @@ const char *const sim_bug_names[SIM_BUG_COUNT] = {
     "no-keep",        "disks-anew",  "disks-forgotten",  "feed-gap",
     "resume-skips",   "no-compare",  "seal-unwaited",    "damage-as-torn",
     "log-anew",       "early-voter", "two-at-once",      "standby-counts",
-    "begun-unsaid",   "loss-unsaid", "change-stays",     "change-missed"};
+    "begun-unsaid",   "loss-unsaid", "change-stays",     "change-missed",
+    "never-asks"};
 
 static struct sim *current;
 

@@ -82,6 +82,7 @@ enum sim_bug {
     SIM_BUG_LOSS_UNSAID,      /* what is damaged is told of as nobody's */
     SIM_BUG_CHANGE_STAYS,  /* a change of members that was loaded counts as committed */
     SIM_BUG_CHANGE_MISSED, /* elections while a change of members is being written */
+    SIM_BUG_NEVER_ASKS,    /* a candidate without votes stands again and again */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -389,8 +390,10 @@ void sim_members_lose(struct sim_machine *machine);
 void sim_members_lose_log(struct sim_machine *machine);
 /* A machine without a log begins one. */
 void sim_members_begin(struct sim_machine *machine);
-/* Votes are cast; a leader is elected, has more committed, may have changed members. */
+/* Votes are cast; one votes for itself, having asked last whether it may stand in the
+ * term `asked`; a leader is elected, has more committed, may have changed members. */
 void sim_members_voted(struct sim_machine *machine, uint64_t term, uint64_t id);
+void sim_members_stands(struct sim_process *process, uint64_t term, uint64_t asked);
 void sim_members_elected(struct sim_process *process);
 void sim_members_committed(struct sim_process *process);
 /* What libraft takes for the members is what its log says. */

@@ -155,8 +155,31 @@ void sim_members_begin(struct sim_machine *machine)
 
 void sim_members_voted(struct sim_machine *machine, uint64_t term, uint64_t id)
 {
+    const uint64_t before = machine->votes[term % SIM_VOTES].term == term
+                                ? machine->votes[term % SIM_VOTES].id
+                                : 0;
+    if (before != 0 && before != id && is_sound(machine)) {
+        world_fail(&machine->sim->world, "m%u votes for %llx and for %llx in term %llu",
+                   machine->index, (unsigned long long)before, (unsigned long long)id,
+                   (unsigned long long)term);
+    }
     machine->votes[term % SIM_VOTES].term = term;
     machine->votes[term % SIM_VOTES].id = id;
+}
+
+/* Who is alone, or named by its leader, asks nobody; without the guard some ask once. */
+void sim_members_stands(struct sim_process *process, uint64_t term, uint64_t asked)
+{
+    struct sim *sim = process->machine->sim;
+    const struct raft *raft = process->raft;
+    const bool named =
+        raft->state == RAFT_CANDIDATE && raft->candidate_state.disrupt_leader;
+    if (asked != term && !named && count_of(sim_members_voters(process)) > 1 &&
+        sim->config.bug != SIM_BUG_BARE) {
+        world_fail(&sim->world,
+                   "m%u stands in term %llu and has not asked whether it may",
+                   process->machine->index, (unsigned long long)term);
+    }
 }
 
 void sim_members_elected(struct sim_process *process)

@@ -142,7 +142,13 @@ static int io_set_term(struct raft_io *io, raft_term term)
 {
     struct raft_backing *backing = sim_backing_of(io);
     struct sim_disk *disk = &sim_backing_machine(backing)->disk;
+    const bool rises = term > disk->term;
     int r = sim_backing_write_now(backing);
+    if (r == 0 && !rises) {
+        world_fail(sim_backing_world(backing), "m%u goes from term %llu to term %llu",
+                   sim_backing_machine(backing)->index, (unsigned long long)disk->term,
+                   (unsigned long long)term);
+    }
     if (r == 0) {
         disk->term = term;
         disk->vote = 0;
@@ -158,6 +164,9 @@ static int io_set_vote(struct raft_io *io, raft_id id)
         struct sim_machine *machine = sim_backing_machine(backing);
         machine->disk.vote = id;
         sim_members_voted(machine, machine->disk.term, id);
+        if (id == machine->raft_id) {
+            sim_members_stands(backing->process, machine->disk.term, backing->asked_term);
+        }
     }
     return r;
 }

@@ -60,6 +60,8 @@ void __real_raft_members_start(const struct raft_members *members, struct raft *
 void __wrap_raft_members_start(const struct raft_members *members, struct raft *raft);
 bool __real_raft_members_are_awaited(const struct raft *raft);
 bool __wrap_raft_members_are_awaited(const struct raft *raft);
+void __real_raft_votes_ask_again(struct raft *raft, unsigned long long now);
+void __wrap_raft_votes_ask_again(struct raft *raft, unsigned long long now);
 void __wrap_random_secret(void *ret_data, size_t size);
 int __wrap_fd_read_file(int folder,
                         const char *path,
@@ -588,4 +590,11 @@ bool __wrap_raft_members_are_awaited(const struct raft *raft)
 {
     return sim_current()->config.bug != SIM_BUG_CHANGE_MISSED &&
            __real_raft_members_are_awaited(raft);
+}
+
+void __wrap_raft_votes_ask_again(struct raft *raft, unsigned long long now)
+{
+    if (sim_current()->config.bug != SIM_BUG_NEVER_ASKS) {
+        __real_raft_votes_ask_again(raft, now);
+    }
 }
