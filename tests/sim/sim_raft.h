@@ -27,7 +27,7 @@ struct raft_backing {
     uint64_t timer; /* of the tick that counts; others are stale */
     uint64_t ids;
     uint64_t next_index;
-    uint64_t asked_term;              /* whether it may stand in it */
+    uint64_t asked_term;              /* the newest; whether it may stand in it */
     struct list sends;                /* struct pending_send */
     struct list appends;              /* struct pending_append */
     struct raft_io_snapshot_put *put; /* NULL: none */

@@ -216,7 +216,8 @@ int sim_raft_send(struct raft_io *io,
     struct sim *sim = sim_backing_machine(backing)->sim;
     REQUIRE(message->server_id != 0);
     struct sim_machine *to = sim_machine_of_raft(sim, message->server_id);
-    if (message->type == RAFT_IO_REQUEST_VOTE && message->request_vote.pre_vote) {
+    if (message->type == RAFT_IO_REQUEST_VOTE && message->request_vote.pre_vote &&
+        message->request_vote.term > backing->asked_term) { /* not an old one once more */
         backing->asked_term = message->request_vote.term;
     }
     struct pending_send *pending = calloc(1, sizeof(*pending));
