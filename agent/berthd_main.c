@@ -108,7 +108,7 @@ static const struct option_row {
     {OPTION_LOG_JSON, "log-json", NULL, "log one JSON object per line"},
     {OPTION_DEBUG, "debug", NULL, "log more"},
     {OPTION_CLEANUP, "cleanup", NULL,
-     "with no daemon running: end this host's VMs and networks"},
+     "with no daemon running: end this host's VMs and networks; disks stay"},
     {OPTION_BACKUP_EVERY, "backup-every", "TIME",
      "while it leads: a backup so often (6h); 0s: none"},
     {OPTION_BACKUP_KEEP, "backup-keep", "N", "of these (28)"},
@@ -125,7 +125,7 @@ static const struct option_row {
     {OPTION_RECOVER, "recover", NULL,
      "with no daemon running: make this host the only voter of what its log holds"},
     {OPTION_FORGET, "forget", NULL,
-     "with no daemon running: --cleanup, and forget the cluster"},
+     "with no daemon running: --cleanup, delete the disks, and forget the cluster"},
     {OPTION_VERSION, "version", NULL, "print the version"},
     {OPTION_HELP, "help", NULL, "print this"},
 };

@@ -54,27 +54,41 @@ static void cleanup_changed(void *context, const struct vm_report *report)
 }
 
 /* Turns the loop until every VM process is gone, bounded in turns of 20 ms. */
-static int cleanup_vms(uv_loop_t *loop, struct vm_supervisor *supervisor, struct err *err)
+static int cleanup_end(uv_loop_t *loop, struct cleanup *cleanup, struct err *err)
+{
+    for (int turn = 0; turn < 500; turn++) {
+        struct timespec pause = {.tv_nsec = 20L * 1000 * 1000};
+        uv_run(loop, UV_RUN_NOWAIT);
+        *cleanup = (struct cleanup){.supervisor = cleanup->supervisor};
+        vm_supervisor_each(cleanup->supervisor, cleanup_visit, cleanup);
+        if (cleanup->alive == 0 && turn > 1) {
+            return 0;
+        }
+        nanosleep(&pause, NULL);
+    }
+    return err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
+}
+
+/* With `forget` their disks go as well. */
+static int cleanup_vms(uv_loop_t *loop,
+                       struct vm_supervisor *supervisor,
+                       struct resource_groups *groups,
+                       bool forget,
+                       struct err *err)
 {
     struct cleanup *cleanup = calloc(1, sizeof(*cleanup));
     if (cleanup == NULL) {
         return err_sys(err, -ENOMEM, "end VMs");
     }
-    int r = err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
-    for (int turn = 0; turn < 500; turn++) {
-        struct timespec pause = {.tv_nsec = 20L * 1000 * 1000};
-        uv_run(loop, UV_RUN_NOWAIT);
-        *cleanup = (struct cleanup){.supervisor = supervisor};
-        vm_supervisor_each(supervisor, cleanup_visit, cleanup);
-        if (cleanup->alive == 0 && turn > 1) {
-            r = 0;
-            break;
+    cleanup->supervisor = supervisor;
+    int r = cleanup_end(loop, cleanup, err);
+    for (unsigned i = 0; i < cleanup->count; i++) { /* what is left: the next cleanup's */
+        if (forget) {
+            (void)vm_supervisor_forget(supervisor, cleanup->uids[i], cleanup->epochs[i],
+                                       NULL);
+        } else if (groups != NULL) {
+            (void)resource_group_remove(groups, cleanup->uids[i]);
         }
-        nanosleep(&pause, NULL);
-    }
-    for (unsigned i = 0; i < cleanup->count; i++) {
-        (void)vm_supervisor_forget(supervisor, cleanup->uids[i], cleanup->epochs[i],
-                                   NULL); /* what is left is found by the next cleanup */
     }
     free(cleanup);
     return r;
@@ -89,7 +103,7 @@ static int find_host(const char *folder, struct err *err)
     return access(path, F_OK) == 0 ? 0 : identity_find(folder, err);
 }
 
-int berthd_cleanup(const char *folder, struct err *err)
+static int cleanup(const char *folder, bool forget, struct err *err)
 {
     static const struct engine_ops *const engines[] = {&engine_kvm, &engine_qemu,
                                                        &engine_fake, NULL};
@@ -110,7 +124,7 @@ int berthd_cleanup(const char *folder, struct err *err)
         .changed = cleanup_changed,
     };
     struct vm_supervisor *supervisor = vm_supervisor_open(&config, err);
-    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, err)
+    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, groups, forget, err)
         : err != NULL      ? err->code
                            : -EIO;
     vm_supervisor_close(supervisor);
@@ -131,6 +145,11 @@ int berthd_cleanup(const char *folder, struct err *err)
     (void)uv_loop_close(&loop); /* the process ends soon */
     identity_fini(&identity);
     return r;
+}
+
+int berthd_cleanup(const char *folder, struct err *err)
+{
+    return cleanup(folder, false, err);
 }
 
 /* ---- the log
@@ -247,7 +266,7 @@ int berthd_list_vms(const char *folder, struct err *err)
 int berthd_forget(const char *folder, struct err *err)
 {
     struct identity identity;
-    int r = berthd_cleanup(folder, err);
+    int r = cleanup(folder, true, err);
     r = r == 0 ? identity_open(folder, &identity, err) : r;
     if (r == 0) {
         r = rebirth_forget(&identity, clock_system(), err);

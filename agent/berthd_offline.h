@@ -8,7 +8,8 @@
 
 #include "base/err.h"
 
-/* Ends all VMs and removes networks and control groups. */
+/* Ends all VMs, as a power cut would, and removes networks and control groups. Their
+ * disks stay: a stopped VM starts with them on this host, when its berthd is back. */
 int berthd_cleanup(const char *folder, struct err *err);
 /* Prints on stdout, as JSON, what this host's log holds (rebirth_log_document). */
 int berthd_inspect(const char *folder, struct err *err);
@@ -19,5 +20,5 @@ int berthd_inspect(const char *folder, struct err *err);
 int berthd_list_vms(const char *folder, struct err *err);
 /* Makes this host the only voter of what its log holds (agent/rebirth.h). */
 int berthd_recover(const char *folder, struct err *err);
-/* berthd_cleanup, then forgets the cluster. */
+/* berthd_cleanup, but the disks go as well; then forgets the cluster. */
 int berthd_forget(const char *folder, struct err *err);

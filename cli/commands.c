@@ -97,10 +97,10 @@ const struct cli_command cli_commands[] = {
      "stop berthd on this host; its VMs go on for a few seconds",
      "VMs outlive a restart of their berthd. When it stays away, berth-fence freezes and "
      "then ends those that may be restarted elsewhere before the lease is over; VMs with "
-     "hostFailure: wait run on. Drain the host first to move them. --forget deletes the "
-     "disks of all VMs here: it says of which, with or without a leader, and asks. Where "
-     "no "
-     "host is, --vms and --forget end with exit code 3 and make nothing.",
+     "hostFailure: wait run on. Drain the host first to move them. --vms ends those here "
+     "as a power cut would; all disks stay, for when berthd is back. --forget deletes "
+     "them: it says of which VMs, with or without a leader, and asks. Where no host is, "
+     "--vms and --forget end with exit code 3 and make nothing.",
      "berth down\n"
      "berth drain r1u04 --wait && berth down --vms\n"
      "berth down --forget && berth join berth-join-AQpjAAsd...",
@@ -108,8 +108,8 @@ const struct cli_command cli_commands[] = {
      0,
      run_down,
      DOCUMENTS_NONE,
-     {{"vms", 0, NULL, "end this host's VMs and networks as well"},
-      {"forget", 0, NULL, "that, and leave the cluster: to join again, or another"},
+     {{"vms", 0, NULL, "end this host's VMs and networks as well; disks stay"},
+      {"forget", 0, NULL, "that, delete their disks and leave the cluster"},
       {"timeout", 0, "TIME", "give up waiting after this long (30s)"}}},
     {START,
      "login",

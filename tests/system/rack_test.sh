@@ -227,6 +227,14 @@ berth_on "$api" drain "$drained" --reason test --wait | tee "$RACK_RUN/drain.txt
 grep -q "vm/pet is stopped and keeps its disks on $drained" "$RACK_RUN/drain.txt" || fail "nobody says what stays"
 [ -z "$(vms_on "$drained")" ] || fail "$drained still has VMs"
 [ -e "$disk" ] || fail "the drain has taken the disk"
+
+check "a host whose VMs are ended keeps the disk of the stopped one"
+for host in h1 h2 h3; do [ "$host" = "$drained" ] || api=$host; done
+berth_on "$drained" down --vms
+[ "$(stat -c %i "$disk")" = "$inode" ] || fail "the disk went with the VMs that ran"
+berth_on "$drained" up </dev/null
+wait_for 60 "$drained to be back" host_is "$drained" ready
+[ "$(vm pet .status.diskHost)" = "$drained" ] || fail "nobody keeps the disk"
 berth_on "$api" rm vm/pet -t shop --yes --wait
 disk_gone() { [ ! -e "$disk" ]; }
 wait_for 30 "the disk to go with its VM" disk_gone
