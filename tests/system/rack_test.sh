@@ -228,18 +228,18 @@ grep -q "vm/pet is stopped and keeps its disks on $drained" "$RACK_RUN/drain.txt
 [ -z "$(vms_on "$drained")" ] || fail "$drained still has VMs"
 [ -e "$disk" ] || fail "the drain has taken the disk"
 
-check "a host whose VMs are ended keeps the disk of the stopped one"
+check "a host whose VMs are ended keeps the disk of the stopped one, which starts with it"
 for host in h1 h2 h3; do [ "$host" = "$drained" ] || api=$host; done
 berth_on "$drained" down --vms
-[ "$(stat -c %i "$disk")" = "$inode" ] || fail "the disk went with the VMs that ran"
 berth_on "$drained" up </dev/null
-wait_for 60 "$drained to be back" host_is "$drained" ready
-[ "$(vm pet .status.diskHost)" = "$drained" ] || fail "nobody keeps the disk"
+berth_on "$api" undrain "$drained"
+berth_on "$api" start vm/pet -t shop --wait
+[ "$(vm pet .status.host)" = "$drained" ] || fail "it started elsewhere"
+[ "$(stat -c %i "$disk")" = "$inode" ] || fail "it has another disk"
 berth_on "$api" rm vm/pet -t shop --yes --wait
 disk_gone() { [ ! -e "$disk" ]; }
 wait_for 30 "the disk to go with its VM" disk_gone
 wait_for 120 "three ready VMs" ready_is 3
-berth_on "$api" undrain "$drained"
 
 check "a leader that is stopped hands over, ends well and comes back"
 wait_for 20 "a leader" one_leads
