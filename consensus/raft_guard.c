@@ -7,6 +7,7 @@
 #include "consensus/raft_appends.h"
 #include "consensus/raft_discards.h"
 #include "consensus/raft_library.h"
+#include "consensus/raft_matched.h"
 #include "consensus/raft_members.h"
 #include "consensus/raft_refusals.h"
 #include "consensus/raft_resends.h"
@@ -47,8 +48,7 @@ struct raft_guard {
     struct raft_acks early;      /* G1: heard when the barrier is stored */
     struct raft_resends resends; /* G20 */
     struct raft_refusals refusals;
-    uint64_t verified_term; /* G3: what this term's leader has shown to match */
-    uint64_t verified_index;
+    struct raft_matched matched;       /* G3 */
     struct raft_members members;       /* G6 */
     struct raft_snapshot put_snapshot; /* what is put: libraft's, with its members */
 };
@@ -231,15 +231,6 @@ static void notice_lost_snapshot(struct raft_guard *guard, struct raft_message *
 
 /* ---- G3: what has been matched ---- */
 
-static void note_verified(struct raft_guard *guard, uint64_t term, uint64_t index)
-{
-    if (term != guard->verified_term) {
-        guard->verified_term = term;
-        guard->verified_index = 0;
-    }
-    guard->verified_index = index > guard->verified_index ? index : guard->verified_index;
-}
-
 static bool is_matched(const struct raft_guard *guard,
                        const struct raft_append_entries *args)
 {
@@ -299,7 +290,8 @@ static void check_entries(struct raft_guard *guard,
     if (args->term < raft->current_term || !is_matched(guard, args)) {
         return;
     }
-    note_verified(guard, args->term, args->prev_log_index + args->n_entries);
+    raft_matched_note(&guard->matched, args->term,
+                      args->prev_log_index + args->n_entries);
     roll_back_members(guard, args);
 }
 
@@ -321,8 +313,8 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
         return raft_votes_is_stale(guard->raft, &message->request_vote_result);
     case RAFT_IO_INSTALL_SNAPSHOT:
         if (message->install_snapshot.term >= guard->raft->current_term) {
-            note_verified(guard, message->install_snapshot.term,
-                          message->install_snapshot.last_index);
+            raft_matched_note(&guard->matched, message->install_snapshot.term,
+                              message->install_snapshot.last_index);
         }
         return false;
     default:
@@ -491,10 +483,8 @@ static int guard_send(struct raft_io *io,
         note_refusal(guard, result);
     }
     if (answer && result->rejected == 0) {
-        uint64_t verified =
-            guard->verified_term == result->term ? guard->verified_index : 0;
         result->last_log_index =
-            result->last_log_index < verified ? result->last_log_index : verified;
+            raft_matched_last(&guard->matched, result->term, result->last_log_index);
     }
     if (copy.type == RAFT_IO_REQUEST_VOTE_RESULT) {
         raft_votes_name_term(guard->raft, &copy.request_vote_result);

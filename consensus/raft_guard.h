@@ -15,7 +15,8 @@
  *       Any failed append, truncate, term, vote or received snapshot halts: libraft
  *       hears nothing more, not even of the failure; hooks.fatal runs.
  *   G3  A follower acknowledges all it has stored, a stale tail included. Success
- *       replies are clamped to what this term's leader has sent and we have matched.
+ *       replies are clamped to what this term's leader has sent and we have matched
+ *       (raft_matched.h).
  *   G4  The target of a transfer gets a second vote in one term. Dropped.
  *   G6  A change of members that was not committed when the process stopped counts as
  *       committed after the restart, and stays when its entry is replaced; a snapshot
