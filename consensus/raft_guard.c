@@ -9,6 +9,7 @@
 #include "consensus/raft_library.h"
 #include "consensus/raft_matched.h"
 #include "consensus/raft_members.h"
+#include "consensus/raft_prefix.h"
 #include "consensus/raft_refusals.h"
 #include "consensus/raft_resends.h"
 #include "consensus/raft_votes.h"
@@ -283,10 +284,10 @@ static void tick_without_election(struct raft_guard *guard, raft_time now)
 
 /* ---- messages ---- */
 
-static void check_entries(struct raft_guard *guard,
-                          const struct raft_append_entries *args)
+static void check_entries(struct raft_guard *guard, struct raft_append_entries *args)
 {
     struct raft *raft = guard->raft;
+    raft_prefix_skip(raft, args);
     if (args->term < raft->current_term || !is_matched(guard, args)) {
         return;
     }

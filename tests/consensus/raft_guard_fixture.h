@@ -33,6 +33,8 @@ struct fake_io {
     struct raft_io_snapshot_put *put; /* likewise; NULL: none */
     unsigned loaded;                  /* entries in the log at start */
     const raft_term *terms;           /* their terms */
+    raft_index snapshot_index;        /* the log begins behind it; 0: no snapshot */
+    raft_term snapshot_term;
     unsigned voters;
     raft_term term;
     raft_id vote;
@@ -85,7 +87,22 @@ static inline void fake_close(struct raft_io *io, raft_io_close_cb done)
     done(io);
 }
 
-/* Entry 1 holds the members (ids 1..voters), the others eight bytes each. */
+static inline struct raft_snapshot *
+fake_snapshot(const struct raft_configuration *members)
+{
+    struct raft_snapshot *snapshot = raft_calloc(1, sizeof(*snapshot));
+    snapshot->index = fake.snapshot_index;
+    snapshot->term = fake.snapshot_term;
+    snapshot->configuration = *members;
+    snapshot->configuration_index = 1;
+    snapshot->bufs = raft_calloc(1, sizeof(*snapshot->bufs));
+    snapshot->bufs[0] = (struct raft_buffer){.base = raft_calloc(1, 8), .len = 8};
+    snapshot->n_bufs = 1;
+    return snapshot;
+}
+
+/* Entry 1, or the snapshot, holds the members (ids 1..voters), the others eight bytes
+ * each. */
 static inline int fake_load(struct raft_io *io,
                             raft_term *ret_term,
                             raft_id *ret_vote,
@@ -105,8 +122,9 @@ static inline int fake_load(struct raft_io *io,
     struct raft_entry *entries = raft_calloc(fake.loaded, sizeof(*entries));
     for (unsigned i = 0; i < fake.loaded; i++) {
         entries[i].term = fake.terms[i];
-        entries[i].type = i == 0 ? RAFT_CHANGE : RAFT_COMMAND;
-        if (i == 0) {
+        bool first = i == 0 && fake.snapshot_index == 0;
+        entries[i].type = first ? RAFT_CHANGE : RAFT_COMMAND;
+        if (first) {
             ck_assert_int_eq(raft_configuration_encode(&members, &entries[i].buf), 0);
         } else {
             entries[i].buf.len = 8;
@@ -114,11 +132,15 @@ static inline int fake_load(struct raft_io *io,
         }
         entries[i].batch = entries[i].buf.base;
     }
-    raft_configuration_close(&members);
     *ret_term = fake.term;
     *ret_vote = fake.vote;
     *ret_snapshot = NULL;
-    *ret_start = 1;
+    *ret_start = fake.snapshot_index + 1;
+    if (fake.snapshot_index != 0) {
+        *ret_snapshot = fake_snapshot(&members);
+    } else {
+        raft_configuration_close(&members);
+    }
     *ret_entries = entries;
     *ret_count = fake.loaded;
     return 0;
@@ -265,11 +287,20 @@ static inline void on_changed(void *context)
     (void)context;
 }
 
-/* A voter with that many voters in its membership and a log of these terms. */
-static inline void
-start(bool guarded, unsigned voters, const raft_term *terms, unsigned count)
+/* A voter with that many voters in its membership and a log of these terms, behind a
+ * snapshot. */
+static inline void start_behind(bool guarded,
+                                unsigned voters,
+                                raft_index snapshot_index,
+                                raft_term snapshot_term,
+                                const raft_term *terms,
+                                unsigned count)
 {
-    fake = (struct fake_io){.voters = voters, .terms = terms, .loaded = count};
+    fake = (struct fake_io){.voters = voters,
+                            .terms = terms,
+                            .loaded = count,
+                            .snapshot_index = snapshot_index,
+                            .snapshot_term = snapshot_term};
     fake.term = terms[count - 1];
     fake.io = (struct raft_io){.version = 1,
                                .init = fake_init,
@@ -299,6 +330,13 @@ start(bool guarded, unsigned voters, const raft_term *terms, unsigned count)
     raft_set_election_timeout(&raft, 300);
     raft_set_heartbeat_timeout(&raft, 30);
     ck_assert_int_eq(raft_start(&raft), 0);
+}
+
+/* Likewise, without a snapshot. */
+static inline void
+start(bool guarded, unsigned voters, const raft_term *terms, unsigned count)
+{
+    start_behind(guarded, voters, 0, 0, terms, count);
 }
 
 static inline void setup(void)
