@@ -177,9 +177,12 @@ tamper(struct sim *sim, struct sim_machine *machine, const struct sim_fault *fau
     if (!may_tamper(sim, machine) || sealed < disk->start) {
         return;
     }
-    machine->tampered = true;
     sim_machine_kill(machine, "power failed", (1 + fault->number % 3) * NS_PER_S);
     sealed = sim_raft_sealed_index(machine);
+    if (sealed < disk->start) {
+        return; /* the seal that was being written went with the power */
+    }
+    machine->tampered = true;
     uint64_t at = disk->start + fault->number % (sealed - disk->start + 1);
     if (fault->kind == FAULT_FLIP && fault->number % 2 == 1 &&
         sim_disk_last_index(disk) > sealed) {
