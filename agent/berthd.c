@@ -195,7 +195,7 @@ static void sweep_looks(const struct berthd *berthd)
 
 /* Whoever is to become a voter opens its log while it is a standby: without that it would
  * not catch up, and not become one. */
-static void on_members_changed(void *context)
+void berthd_members_changed(void *context)
 {
     struct berthd *berthd = context;
     struct err err;
@@ -272,7 +272,7 @@ static struct worker_config worker_config_of(struct berthd *berthd)
         .fence = true,
         .watchdog = berthd->config.watchdog,
         .context = berthd,
-        .members_changed = on_members_changed,
+        .members_changed = berthd_members_changed,
         .level_told = on_level,
         .levels = berthd_levels(berthd),
         .revision = revision,
@@ -594,7 +594,7 @@ static int enter(struct berthd *berthd, struct err *err)
         berthd->restored = true;
     }
     if (berthd->identity.uid != 0) {
-        if (berthd->config.bootstrap || berthd->config.join_token != NULL) {
+        if (berthd->config.bootstrap) {
             log_info("berthd", "this host is a member already and just starts",
                      KV_STR("name", berthd->identity.name));
         }
@@ -603,7 +603,10 @@ static int enter(struct berthd *berthd, struct err *err)
         if (r == 0 && log_is_ours(berthd)) {
             r = berthd_log_start(berthd, false, err);
         }
-        return r == 0 ? work_start(berthd, err) : r;
+        r = r == 0 ? work_start(berthd, err) : r;
+        return r == 0 && berthd->config.join_token != NULL
+                   ? berthd_joining_anew(berthd, err)
+                   : r;
     }
     if (berthd->config.bootstrap || berthd->identity.founder) {
         return berthd_founding_start(berthd, err);

@@ -38,7 +38,8 @@ struct berthd {
     struct control_api plane; /* home of control, leader, worker, forward, consoles too */
     struct api *api;
     struct http_server *http;
-    struct loop_timer *entry; /* while founding or joining: tries again */
+    struct loop_timer *entry; /* while founding, joining or asking for the members: tries
+                                 again */
     struct join_token join_token;
     struct join_target join_target;
     bool founding_under_way;
@@ -69,6 +70,9 @@ int berthd_status_fill(struct berthd *berthd, struct host_status *status);
 void berthd_entered(struct berthd *berthd,
                     uint64_t uid,
                     const struct msg_member_list *members);
+/* The members' table is another: links, and a part in the log that it names. Context is
+ * the berthd. */
+void berthd_members_changed(void *context);
 
 /* ---- berthd_founding.c ---- */
 /* Begins a log, and asks it for membership until it leads and is a member. */
@@ -77,6 +81,10 @@ int berthd_founding_start(struct berthd *berthd, struct err *err);
 /* ---- berthd_joining.c ---- */
 /* Asks the token's host, and whoever leads, until one lets this host in or none will. */
 int berthd_joining_start(struct berthd *berthd, struct err *err);
+/* Of a member that starts with a token: asks the token's host who the members are while
+ * no leader is heard, for all voters that this host knows may be gone. A token that is
+ * none is logged only. */
+int berthd_joining_anew(struct berthd *berthd, struct err *err);
 /* From the link (agent/link.h). */
 void berthd_on_join_reply(void *context, struct msg_join_reply *reply);
 

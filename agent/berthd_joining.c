@@ -11,6 +11,8 @@
 /* Likewise the token's, on one connection: what link_join_door says takes some seconds.
  */
 #define JOIN_ASKED_FIRST_MAX 15
+/* A member that starts hears of its leader before that, if it knows anybody who does. */
+#define JOIN_ANEW_MS 5000
 
 static void join_ask_at(struct berthd *berthd, const struct join_target *target)
 {
@@ -85,20 +87,20 @@ static bool join_is_in_vain(struct berthd *berthd)
     return true;
 }
 
-static void join(void *context)
+/* A member's key lets it in without a secret; with one the cluster that has removed it
+ * would take it for a new host, and the token would be gone. */
+static void join_ask(struct berthd *berthd)
 {
-    struct berthd *berthd = context;
     struct msg_join message;
     struct err err;
-    if (join_is_in_vain(berthd)) {
-        return;
-    }
     record_init(&msg_join_record, &message);
     memcpy(message.name, berthd->identity.name, NAME_SIZE);
     const struct level_range levels = berthd_levels(berthd);
     message.level_min = levels.min;
     message.level_max = levels.max;
-    memcpy(message.secret.bytes, berthd->join_token.secret, JOIN_SECRET_SIZE);
+    if (berthd->identity.uid == 0) {
+        memcpy(message.secret.bytes, berthd->join_token.secret, JOIN_SECRET_SIZE);
+    }
     int r = berthd_status_fill(berthd, &message.status);
     if (r == 0) {
         message.labels = berthd->identity.labels; /* lent for the call */
@@ -116,6 +118,14 @@ static void join(void *context)
     record_fini(&msg_join_record, &message);
 }
 
+static void join(void *context)
+{
+    struct berthd *berthd = context;
+    if (!join_is_in_vain(berthd)) {
+        join_ask(berthd);
+    }
+}
+
 static void join_refer(struct berthd *berthd, const struct msg_member *leader)
 {
     const struct join_target target = {.key = identity_mesh_key(&leader->key),
@@ -126,10 +136,85 @@ static void join_refer(struct berthd *berthd, const struct msg_member *leader)
     join_ask_at(berthd, &target);
 }
 
+/* ---- a member that knows nobody any more who leads or votes ---- */
+
+static void join_anew_end(struct berthd *berthd)
+{
+    link_join_end(berthd->link, &berthd->join_target.key);
+    berthd->entry = loop_timer_close(berthd->entry);
+}
+
+static void join_anew(void *context)
+{
+    struct berthd *berthd = context;
+    if (worker_leader(berthd->plane.worker) != 0) {
+        join_anew_end(berthd);
+    } else {
+        join_ask(berthd);
+    }
+}
+
+/* The token's key vouches for who says it, as when this host joined. */
+static void told_members(struct berthd *berthd, const struct msg_join_reply *reply)
+{
+    bool changed = false;
+    struct err err;
+    if (reply->uid != berthd->identity.uid ||
+        memcmp(&reply->cluster_id, &berthd->identity.cluster_id,
+               sizeof(reply->cluster_id)) != 0) {
+        log_error("berthd", "the join token is of another cluster than this host's");
+        join_anew_end(berthd);
+        return;
+    }
+    if (members_set(&berthd->members, &reply->members, &changed, &err) < 0) {
+        log_warn("berthd", "the members that the token's host names are not written down",
+                 KV_STR("why", err.text)); /* and in force all the same */
+    }
+    log_info("berthd", "the join token's host says who the members are",
+             KV_U64("members", reply->members.count));
+    berthd_members_changed(berthd); /* the next heartbeat asks those */
+}
+
+static void on_reply_to_member(struct berthd *berthd, const struct msg_join_reply *reply)
+{
+    const int code = -(int)reply->code;
+    if (berthd->entry == NULL) {
+        return; /* a leader is heard again, or nobody has asked */
+    }
+    berthd->join_target.asked = 0;
+    if (code == 0) {
+        told_members(berthd, reply);
+    } else if (code == BERTH_ENOTLEADER && reply->leader.uid != 0) {
+        join_refer(berthd, &reply->leader);
+    } else {
+        log_warn("berthd", "the join token's host does not say who the members are",
+                 KV_STR("why", reply->text != NULL ? reply->text : err_sentence(code)));
+    }
+}
+
+int berthd_joining_anew(struct berthd *berthd, struct err *err)
+{
+    if (join_token_parse(berthd->config.join_token, &berthd->join_token, err) < 0) {
+        log_warn("berthd", "the join token of this member helps nothing",
+                 KV_STR("why", err->text));
+        return 0;
+    }
+    berthd->join_target = join_token_host(berthd);
+    berthd->entry =
+        loop_timer_new(berthd->loop, JOIN_ANEW_MS, JOIN_RETRY_MS, join_anew, berthd);
+    return berthd->entry != NULL ? 0 : err_sys(err, -ENOMEM, "ask for the members");
+}
+
+/* ---- who may come in ---- */
+
 void berthd_on_join_reply(void *context, struct msg_join_reply *reply)
 {
     struct berthd *berthd = context;
-    if (berthd->identity.uid != 0 || berthd->stopping) {
+    if (berthd->stopping) {
+        return;
+    }
+    if (berthd->identity.uid != 0) {
+        on_reply_to_member(berthd, reply);
         return;
     }
     if (reply->code == 0 && reply->uid != 0) {

@@ -75,7 +75,8 @@ static const struct option_row {
     {OPTION_STATE, "state", "DIR", "state folder (" STATE_DEFAULT ")"},
     {OPTION_BOOTSTRAP, "bootstrap", NULL, "found a new cluster on this host"},
     {OPTION_JOIN, "join", "TOKEN",
-     "join the cluster that made the token; - reads it from stdin"},
+     "join the cluster that made the token, or, as a member, ask its host who the "
+     "members are while no leader is heard; - reads it from stdin"},
     {OPTION_JOIN_ONCE, "join-once", NULL,
      "end when the token's host lets nobody in, instead of asking on"},
     {OPTION_NAME, "name", "NAME", "name of this host (the machine's)"},

@@ -83,7 +83,10 @@ const struct cli_command cli_commands[] = {
      "has let in until --timeout (7), is left as it was: berthd is ended, and what it "
      "made is removed; what others have put into the folder stays. With --foreground "
      "berthd's own exit code is the last word (3: refused), and what it made stays: "
-     "join again, or remove it.",
+     "join again, or remove it.\n\n"
+     "On a member that berth up starts in vain, since all whom it knew to vote are gone "
+     "by now: starts it, and it asks the token's host who the members are. Its VMs and "
+     "disks stay, and so does the token.",
      "berth join berth-join-AQpjAAsd...\n"
      "berth join - --name r1u05 < token.txt",
      1,

@@ -306,6 +306,12 @@ static int fail_late(struct cli *cli, const struct start *start)
     (void)cli_fail(cli, EXIT_TIMED_OUT,
                    "berthd runs (pid %d), but after %s %s; it goes on trying",
                    (int)start->pid, span, why_late(start));
+    if (start->was_member && !start->healthy) {
+        cli_note(cli,
+                 "hint: if the cluster has a leader, those whom this host knows to vote "
+                 "may all be\ngone: berth down, then berth join with a token of berth "
+                 "token join on a member;\nits VMs and disks stay");
+    }
     fprintf(cli->err, "the end of %s:\n%s", start->log_path,
             tail != NULL ? tail : "  (nothing)\n");
     return EXIT_TIMED_OUT;
@@ -501,12 +507,15 @@ static int bring_up(struct cli *cli, struct start *start)
     }
     start->pid = daemon_find(start->state);
     bool running = start->pid != 0;
-    if (start->was_member && start->token[0] != '\0') {
-        return cli_fail(cli, EXIT_CONFLICT,
-                        "this host is a member of a cluster already: berth up starts it");
-    }
     if (running && start->restore[0] != '\0') {
         return cli_fail(cli, EXIT_CONFLICT, "berthd runs here already (pid %d)",
+                        (int)start->pid);
+    }
+    if (running && start->was_member && start->token[0] != '\0') {
+        return cli_fail(cli, EXIT_CONFLICT,
+                        "this host is a member of a cluster already, and its berthd runs "
+                        "(pid %d)\nhint: if it knows no leader while the cluster has "
+                        "one, berth down, then this again",
                         (int)start->pid);
     }
     if (running && start->token[0] != '\0') {

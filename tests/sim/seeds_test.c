@@ -9,8 +9,13 @@
  * waited for as long as its clock was wrong
  *     150  (and members change) a rack of one that grows: its leader gave a second host a
  * vote and lost touch; neither was elected ever after (G14)
+ *    9928  a follower whose log began behind its snapshot refused what it had, and
+ * its leader began anew for ever (G23)
  *   19428  (and members change) a candidate that was cut off before its votes came raised
  * its term for ever, and with it that of another who had no vote any more (G22)
+ *   47355  (and members change) a disk that was not damaged after all counted as such
+ *   71325, 75885  (and members change) the only host that one which was away knew to vote
+ * was gone when it came back; it waited for that one (a token helps: berth join)
  */
 #include "sim.h"
 #include "sim_fault.h"
@@ -20,8 +25,10 @@ static const struct {
     uint64_t seed;
     enum { LOG, RACK, MEMBERS } run;
 } rows[] = {
-    {235, LOG}, {3, LOG},   {1030, LOG}, {1181, LOG},    {79, LOG},        {2, RACK},
-    {10, RACK}, {14, RACK}, {106, RACK}, {150, MEMBERS}, {19428, MEMBERS},
+    {235, LOG},       {3, LOG},         {1030, LOG},      {1181, LOG},
+    {79, LOG},        {9928, LOG},      {2, RACK},        {10, RACK},
+    {14, RACK},       {106, RACK},      {150, MEMBERS},   {19428, MEMBERS},
+    {47355, MEMBERS}, {71325, MEMBERS}, {75885, MEMBERS},
 };
 
 START_TEST(a_seed_keeps_every_promise)

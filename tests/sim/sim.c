@@ -436,6 +436,16 @@ static void stay_calm(struct sim *sim)
     }
 }
 
+static void help_lost(struct sim *sim)
+{
+    for (unsigned i = 0; sim->config.members && i < sim->machine_count; i++) {
+        struct sim_process *process = sim->machines[i].process;
+        if (process != NULL) {
+            sim_host_help(process);
+        }
+    }
+}
+
 bool sim_run(struct sim *sim)
 {
     struct world *world = &sim->world;
@@ -454,6 +464,7 @@ bool sim_run(struct sim *sim)
                                                : HEAL_NS;
     while (!good && !world->failed && world->now_ns < healed_ns + patience_ns) {
         sim_run_until(sim, world->now_ns + LOOK_NS);
+        help_lost(sim);
         good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim) &&
                all_vms_run(sim) && sim_saved_agree(sim) && sim_watchers_current(sim) &&
                sim_members_settled(sim);

@@ -338,6 +338,8 @@ void sim_host_join_ask(struct sim_process *process,
                        const struct sim_machine *guest,
                        const struct msg_join *message);
 void sim_host_join_reply(struct sim_process *process, struct msg_join_reply *reply);
+/* What its operator does for a member all of whose voters are gone (`berth join`). */
+void sim_host_help(struct sim_process *process);
 /* By its members, or where there are none, it has a part in the log that goes on. */
 bool sim_host_has_part(const struct sim_process *process);
 /* The log is opened; the host's part of it. */

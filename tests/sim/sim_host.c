@@ -212,7 +212,8 @@ static void ask_in(void *context)
     (void)snprintf(message.name, sizeof(message.name), "m%u", process->machine->index);
     message.level_min = levels.min;
     message.level_max = levels.max;
-    memset(message.secret.bytes, (int)process->machine->index + 1,
+    memset(message.secret.bytes,
+           process->machine->joined ? 0 : (int)process->machine->index + 1,
            sizeof(message.secret.bytes));
     sim_host_describe(process->machine, &message.status);
     sim_link_join(process, &sim->machines[process->ask_at], &message);
@@ -237,10 +238,14 @@ void sim_host_join_reply(struct sim_process *process, struct msg_join_reply *rep
     struct err err = {0};
     bool changed = false;
     const struct sim_machine *leader;
-    if (machine->joined) {
+    if (machine->joined && process->entry == NULL) {
         return;
     }
-    if (reply->code == 0 && reply->uid != 0) {
+    if (reply->code == 0 && machine->joined) {
+        REQUIRE(reply->uid == machine->uid);
+        (void)members_set(&process->members, &reply->members, &changed, &err);
+        members_changed(process);
+    } else if (reply->code == 0 && reply->uid != 0) {
         machine->uid = reply->uid;
         process->identity.uid = reply->uid;
         if (members_set(&process->members, &reply->members, &changed, &err) < 0) {
@@ -256,6 +261,47 @@ void sim_host_join_reply(struct sim_process *process, struct msg_join_reply *rep
                (leader = sim_machine_of_uid(machine->sim, reply->leader.uid)) != NULL) {
         process->ask_at = leader->index;
     }
+}
+
+/* As a member's does that starts with a token. */
+static void ask_anew(void *context)
+{
+    struct sim_process *process = context;
+    if (worker_leader(process->worker) != 0) {
+        process->entry = loop_timer_close(process->entry);
+    } else {
+        ask_in(process);
+    }
+}
+
+static bool knows_only_lost(const struct sim_process *process)
+{
+    const struct msg_member_list *list = &process->members.list;
+    bool any = false;
+    for (uint32_t i = 0; i < list->count; i++) {
+        const struct sim_machine *machine =
+            sim_machine_of_uid(process->machine->sim, list->items[i].uid);
+        if (list->items[i].voter == VOTER_NONE || machine == process->machine) {
+            continue;
+        }
+        if (machine != NULL && !machine->condemned) {
+            return false;
+        }
+        any = true;
+    }
+    return any;
+}
+
+void sim_host_help(struct sim_process *process)
+{
+    if (process->worker == NULL || process->entry != NULL || process->doomed ||
+        worker_leader(process->worker) != 0 || !knows_only_lost(process)) {
+        return;
+    }
+    world_say(&process->machine->sim->world, "m%u is given a token to ask by",
+              process->machine->index);
+    process->entry =
+        loop_timer_new((uv_loop_t *)(void *)process, 1, JOIN_RETRY_MS, ask_anew, process);
 }
 
 /* ---- life ---- */
