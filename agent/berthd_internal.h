@@ -23,6 +23,7 @@ struct join_target {
     uint32_t address;
     uint32_t port;
     unsigned asked; /* since it answered */
+    int fault;      /* its last refusal, as said */
 };
 
 struct berthd {

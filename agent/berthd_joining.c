@@ -186,7 +186,8 @@ static void on_reply_to_member(struct berthd *berthd, const struct msg_join_repl
         told_members(berthd, reply);
     } else if (code == BERTH_ENOTLEADER && reply->leader.uid != 0) {
         join_refer(berthd, &reply->leader);
-    } else {
+    } else if (code != berthd->join_target.fault) {
+        berthd->join_target.fault = code; /* it is asked again every second */
         log_warn("berthd", "the join token's host does not say who the members are",
                  KV_STR("why", reply->text != NULL ? reply->text : err_sentence(code)));
     }
