@@ -350,9 +350,10 @@ void admission_ask(struct admission *admission,
         join_refer(admission, guest);
         return;
     }
-    if (known != NULL && known->status.phase == HOST_PHASE_READY &&
-        strcmp(known->meta.name, join->name) == 0) {
-        join_welcome(admission, guest, known); /* our answer was lost */
+    if (known != NULL && strcmp(known->meta.name, join->name) == 0) {
+        /* Our answer was lost, or it knows none of us any more. Whether it is there, its
+         * heartbeats say. */
+        join_welcome(admission, guest, known);
         return;
     }
     r = join_propose(admission, guest, &key, join);

@@ -23,7 +23,6 @@ struct join_target {
     uint32_t address;
     uint32_t port;
     unsigned asked; /* since it answered */
-    int fault;      /* its last refusal, as said */
 };
 
 struct berthd {
@@ -43,6 +42,7 @@ struct berthd {
                                  again */
     struct join_token join_token;
     struct join_target join_target;
+    int join_fault; /* why a member was told nothing, as last said */
     bool founding_under_way;
     bool restored;      /* the log begins with a backup's state */
     int founding_fault; /* as last said */

@@ -131,8 +131,10 @@ static void join_refer(struct berthd *berthd, const struct msg_member *leader)
     const struct join_target target = {.key = identity_mesh_key(&leader->key),
                                        .address = leader->address,
                                        .port = leader->mesh_port + LINK_JOIN_PORT_OFFSET};
-    log_info("berthd", "another host leads and is asked to let us in",
-             KV_STR("leader", leader->name));
+    if (berthd->identity.uid == 0) {
+        log_info("berthd", "another host leads and is asked to let us in",
+                 KV_STR("leader", leader->name));
+    }
     join_ask_at(berthd, &target);
 }
 
@@ -154,41 +156,45 @@ static void join_anew(void *context)
     }
 }
 
-/* The token's key vouches for who says it, as when this host joined. */
+/* The token's key vouches for who says it, as when this host joined. The answer names
+ * those with a part in the log alone: the table counts as unsaved, so that the leader
+ * which is found by it sends its orders, and all hosts with them. */
 static void told_members(struct berthd *berthd, const struct msg_join_reply *reply)
 {
     bool changed = false;
     struct err err;
     if (reply->uid != berthd->identity.uid ||
-        memcmp(&reply->cluster_id, &berthd->identity.cluster_id,
-               sizeof(reply->cluster_id)) != 0) {
+        reply->cluster_id != berthd->identity.cluster_id) {
         log_error("berthd", "the join token is of another cluster than this host's");
         join_anew_end(berthd);
         return;
     }
-    if (members_set(&berthd->members, &reply->members, &changed, &err) < 0) {
-        log_warn("berthd", "the members that the token's host names are not written down",
-                 KV_STR("why", err.text)); /* and in force all the same */
+    if (members_replace(&berthd->members, &reply->members, &changed, &err) < 0) {
+        log_warn("berthd", "the members that the token's host names are not taken over",
+                 KV_STR("why", err.text));
     }
-    log_info("berthd", "the join token's host says who the members are",
-             KV_U64("members", reply->members.count));
-    berthd_members_changed(berthd); /* the next heartbeat asks those */
+    if (changed) {
+        log_info("berthd", "the join token's host says who votes",
+                 KV_U64("members", reply->members.count));
+        berthd_members_changed(berthd); /* the next heartbeat asks those */
+    }
 }
 
+/* An answer that comes when a leader is heard again is older than that one's orders. */
 static void on_reply_to_member(struct berthd *berthd, const struct msg_join_reply *reply)
 {
     const int code = -(int)reply->code;
-    if (berthd->entry == NULL) {
-        return; /* a leader is heard again, or nobody has asked */
+    if (berthd->entry == NULL || worker_leader(berthd->plane.worker) != 0) {
+        return;
     }
     berthd->join_target.asked = 0;
     if (code == 0) {
         told_members(berthd, reply);
     } else if (code == BERTH_ENOTLEADER && reply->leader.uid != 0) {
         join_refer(berthd, &reply->leader);
-    } else if (code != berthd->join_target.fault) {
-        berthd->join_target.fault = code; /* it is asked again every second */
-        log_warn("berthd", "the join token's host does not say who the members are",
+    } else if (code != berthd->join_fault) {
+        berthd->join_fault = code; /* it is asked again every second */
+        log_warn("berthd", "the join token's host does not say who votes",
                  KV_STR("why", reply->text != NULL ? reply->text : err_sentence(code)));
     }
 }

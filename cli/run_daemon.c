@@ -306,7 +306,10 @@ static int fail_late(struct cli *cli, const struct start *start)
     (void)cli_fail(cli, EXIT_TIMED_OUT,
                    "berthd runs (pid %d), but after %s %s; it goes on trying",
                    (int)start->pid, span, why_late(start));
-    if (start->was_member && !start->healthy) {
+    if (start->was_member && !start->healthy && start->token[0] != '\0') {
+        cli_note(cli, "hint: this host was a member already, so it asks the token's host "
+                      "only who votes;\nits log says what that one answers");
+    } else if (start->was_member && !start->healthy) {
         cli_note(cli,
                  "hint: if the cluster has a leader, those whom this host knows to vote "
                  "may all be\ngone: berth down, then berth join with a token of berth "
@@ -475,6 +478,10 @@ print_up(struct cli *cli, const struct start *start, const json_t *host, bool ru
     output_tell(cli, "host/%s %s (%s, pid %d, log %s)", start->host, what,
                 json_member_text(view_status(host), "address", "no address"),
                 (int)start->pid, start->log_path);
+    if (start->was_member && start->token[0] != '\0') {
+        cli_note(cli, "it was a member of its cluster already and still is; the token is "
+                      "not used up");
+    }
     if (!start->was_member && start->token[0] == '\0') {
         print_next(cli, start, host);
     }

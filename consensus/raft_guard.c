@@ -284,10 +284,10 @@ static void tick_without_election(struct raft_guard *guard, raft_time now)
 
 /* ---- messages ---- */
 
-static void check_entries(struct raft_guard *guard, struct raft_append_entries *args)
+static void check_entries(struct raft_guard *guard,
+                          const struct raft_append_entries *args)
 {
     struct raft *raft = guard->raft;
-    raft_prefix_skip(raft, args);
     if (args->term < raft->current_term || !is_matched(guard, args)) {
         return;
     }
@@ -300,6 +300,9 @@ static bool is_dropped(struct raft_guard *guard, struct raft_message *message)
 {
     switch (message->type) {
     case RAFT_IO_APPEND_ENTRIES:
+        if (!raft_prefix_skip(guard->raft, &message->append_entries)) {
+            return true;
+        }
         check_entries(guard, &message->append_entries);
         return guard->halted;
     case RAFT_IO_APPEND_ENTRIES_RESULT:

@@ -71,9 +71,10 @@
  *       comes back with a term that ends whoever leads. It asks again (Ongaro's
  *       dissertation, 9.6), and an answer to what it asked for an earlier term does not
  *       count: libraft takes the term that it knows already for the one it asked for.
- *   G23 A follower whose log begins behind its snapshot refuses entries from before, which
- *       it has, or (from the log's first on) crashes. A leader that goes back that far for
- *       it, because of an older snapshot or none, never gets to what the follower lacks. Such a message begins where the snapshot ends (raft_prefix.h).
+ *   G23 A follower whose log begins behind its snapshot refuses entries from before,
+ * which it has, or (from the log's first on) crashes. A leader that goes back that far
+ * for it, because of an older snapshot or none, never gets to what the follower lacks.
+ *       Such a message begins where the snapshot ends (raft_prefix.h).
  *
  * Known to be left: a truncation that fails later, in the library's worker thread, is
  * not reported by it.

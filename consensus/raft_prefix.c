@@ -23,17 +23,22 @@ static void leave_out(struct raft_append_entries *args, unsigned count)
     }
 }
 
-void raft_prefix_skip(const struct raft *raft, struct raft_append_entries *args)
+bool raft_prefix_skip(const struct raft *raft, struct raft_append_entries *args)
 {
     const raft_library_log *log = raft_library_log_of(raft);
+    const uint64_t prev = args->prev_log_index;
     const uint64_t held = log->snapshot.last_index;
-    if (args->term < raft->current_term || args->prev_log_index >= held) {
-        return;
+    if (args->term < raft->current_term || args->n_entries == 0 || prev >= held ||
+        raft_library_term_of(raft, prev != 0 ? prev : 1) != 0) {
+        return true;
     }
-    const uint64_t known = held - args->prev_log_index;
-    if (args->n_entries > 0) {
-        leave_out(args, known < args->n_entries ? (unsigned)known : args->n_entries);
+    const uint64_t skipped = held - prev;
+    if (skipped > args->n_entries ||
+        args->entries[skipped - 1].term != log->snapshot.last_term) {
+        return prev != 0;
     }
+    leave_out(args, (unsigned)skipped);
     args->prev_log_index = held;
     args->prev_log_term = log->snapshot.last_term;
+    return true;
 }

@@ -7,11 +7,14 @@
  */
 #pragma once
 
+#include <stdbool.h>
+
 struct raft;
 struct raft_append_entries;
 
-/* Has the message begin where the snapshot ends, when it begins before: what the snapshot
- * holds is committed, and a leader of this term or later has the same (leader
- * completeness; Ongaro's dissertation, 3.6.3 and 5.3). One of an earlier term stays as it
- * is: libraft refuses it. */
-void raft_prefix_skip(const struct raft *raft, struct raft_append_entries *args);
+/* Has a message from before the snapshot begin where that ends, when it reaches so far
+ * and says the same of that index: what stands before is the same, too, by the log
+ * matching property (Ongaro's dissertation, 3.5). All others stay as they are, for
+ * libraft to judge. false: it must not come to libraft, which would put entries from the
+ * first on behind the log, and crash; it counts as lost on the way. */
+bool raft_prefix_skip(const struct raft *raft, struct raft_append_entries *args);

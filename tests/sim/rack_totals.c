@@ -78,9 +78,9 @@ void rack_totals_print(const struct rack_totals *totals)
            (wide)stats->watch_events, (wide)stats->watch_resumes,
            (wide)stats->watch_resets, (wide)stats->histories, (wide)stats->undecided);
     printf("machines or logs gone %llu, machines joined %llu, changes of voters %llu "
-           "(%llu new ones)\n",
+           "(%llu new ones), hosts helped by a token %llu\n",
            (wide)stats->gone, (wide)stats->joined, (wide)stats->changes,
-           (wide)stats->replaced);
+           (wide)stats->replaced, (wide)stats->helped);
     print_faults(totals);
 }
 
@@ -115,6 +115,7 @@ void rack_totals_print_tables(const struct rack_totals *totals)
     print_row("VMs gone back to a snapshot", stats->vm_restores, cpu_s);
     print_row("machines or logs lost for good", stats->gone, cpu_s);
     print_row("changes of voters", stats->changes, cpu_s);
+    print_row("hosts helped by a token", stats->helped, cpu_s);
     print_row("logs refused after damage", stats->refusals_to_start, cpu_s);
     print_row("faults", stats->faults, cpu_s);
     printf("\nFaults by kind: ");

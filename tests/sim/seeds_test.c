@@ -23,18 +23,17 @@
 
 static const struct {
     uint64_t seed;
-    enum { LOG, RACK, MEMBERS } run;
+    enum { LOG, RACK, MEMBERS, HELPED } run; /* the last with an operator's token */
 } rows[] = {
-    {235, LOG},       {3, LOG},         {1030, LOG},      {1181, LOG},
-    {79, LOG},        {9928, LOG},      {2, RACK},        {10, RACK},
-    {14, RACK},       {106, RACK},      {150, MEMBERS},   {19428, MEMBERS},
-    {47355, MEMBERS}, {71325, MEMBERS}, {75885, MEMBERS},
+    {235, LOG},     {3, LOG},         {1030, LOG},      {1181, LOG},     {79, LOG},
+    {9928, LOG},    {2, RACK},        {10, RACK},       {14, RACK},      {106, RACK},
+    {150, MEMBERS}, {19428, MEMBERS}, {47355, MEMBERS}, {71325, HELPED}, {75885, HELPED},
 };
 
 START_TEST(a_seed_keeps_every_promise)
 {
     uint64_t seed = rows[_i].seed;
-    struct sim_config config = rows[_i].run == MEMBERS
+    struct sim_config config = rows[_i].run >= MEMBERS
                                    ? sim_config_changing(seed)
                                    : sim_config_of(seed, rows[_i].run == RACK);
     struct sim_fault_list faults;
@@ -45,6 +44,7 @@ START_TEST(a_seed_keeps_every_promise)
 
     ck_assert_msg(good, "seed %llu: %s", (unsigned long long)seed, sim->world.failure);
     ck_assert_uint_gt(sim->stats.acked, 0);
+    ck_assert_int_eq(sim->stats.helped > 0, rows[_i].run == HELPED);
     sim_free(sim);
 }
 END_TEST

@@ -230,7 +230,7 @@ struct sim_stats {
     uint64_t refusals_to_start;
     uint64_t watch_events, watch_resumes, watch_resets;
     uint64_t histories, undecided;
-    uint64_t gone, joined, changes, replaced;
+    uint64_t gone, joined, changes, replaced, helped;
 };
 
 /* What the log says of one VM's disks, as of the newest command. */

@@ -238,12 +238,13 @@ void sim_host_join_reply(struct sim_process *process, struct msg_join_reply *rep
     struct err err = {0};
     bool changed = false;
     const struct sim_machine *leader;
-    if (machine->joined && process->entry == NULL) {
+    if (machine->joined &&
+        (process->entry == NULL || worker_leader(process->worker) != 0)) {
         return;
     }
     if (reply->code == 0 && machine->joined) {
         REQUIRE(reply->uid == machine->uid);
-        (void)members_set(&process->members, &reply->members, &changed, &err);
+        (void)members_replace(&process->members, &reply->members, &changed, &err);
         members_changed(process);
     } else if (reply->code == 0 && reply->uid != 0) {
         machine->uid = reply->uid;
@@ -298,6 +299,7 @@ void sim_host_help(struct sim_process *process)
         worker_leader(process->worker) != 0 || !knows_only_lost(process)) {
         return;
     }
+    process->machine->sim->stats.helped++;
     world_say(&process->machine->sim->world, "m%u is given a token to ask by",
               process->machine->index);
     process->entry =
