@@ -19,6 +19,8 @@
 #define PAGE_HEAD      16u
 #define PAGE_BITS_SIZE (PAGE - PAGE_HEAD)
 #define PAGE_BLOCKS    (PAGE_BITS_SIZE * 8)
+/* Pages, both slots of each, that one call reads or writes when all are: half a MiB. */
+#define BATCH_PAGES UINT64_C(64)
 
 static const uint8_t magic_bytes[MAGIC_SIZE] = {'B', 'E', 'R', 'T', 'H', 'O', 'V', 'L'};
 
@@ -32,7 +34,7 @@ struct header {
 struct page {
     uint64_t generation; /* of its newest slot, which is generation % 2 */
     atomic_bool dirty;   /* has bits that no slot holds */
-    _Atomic uint8_t bits[PAGE_BITS_SIZE];
+    _Atomic uint8_t *bits;
 };
 
 struct overlay {
@@ -42,6 +44,9 @@ struct overlay {
     uint64_t base_bytes;
     uint64_t page_count;
     struct page *pages;
+    /* Of all pages, PAGE_BITS_SIZE each. Where no bit is set nothing was ever written, so
+     * a disk costs memory only for what the guest has changed of it. */
+    _Atomic uint8_t *bits;
     atomic_bool failed;         /* a sync failed */
     pthread_mutex_t flush_lock; /* one flush at a time */
     /* Held shared for every change of whole blocks or of our own, exclusively for a
@@ -153,30 +158,77 @@ static uint64_t page_check(const uint8_t *data, uint64_t number)
     return generation;
 }
 
-/* Takes the newest whole slot of one page. */
-static int page_load(struct overlay *overlay, uint64_t number, struct err *err)
+static bool has_bits(const uint8_t *bits)
+{
+    return bits[0] != 0 || memcmp(bits, bits + 1, PAGE_BITS_SIZE - 1) != 0;
+}
+
+/* Takes the newest whole slot of one page, of both as they lie on the file. */
+static int
+page_take(struct overlay *overlay, uint64_t number, const uint8_t *slots, struct err *err)
 {
     struct page *page = &overlay->pages[number];
-    uint8_t data[PAGE];
+    const uint8_t *newest = NULL;
+    page->bits = overlay->bits + number * PAGE_BITS_SIZE;
     for (uint64_t slot = 0; slot < 2; slot++) {
-        const int r = disk_file_read(
-            overlay->file, slot_at(overlay->disk.size_bytes, number, slot), data, PAGE);
-        if (r < 0) {
-            return err_sys(err, r, "read the overlay's bitmap");
-        }
+        const uint8_t *data = slots + slot * PAGE;
         const uint64_t generation = page_check(data, number);
         if (generation > page->generation && generation % 2 == slot) {
             page->generation = generation;
-            memcpy((void *)(uintptr_t)page->bits, data + PAGE_HEAD, PAGE_BITS_SIZE);
+            newest = data + PAGE_HEAD;
         }
     }
-    if (page->generation == 0) {
+    if (newest == NULL) {
         return err_set(err, BERTH_ECORRUPT,
                        "both copies of page %" PRIu64 " of the overlay's bitmap are "
                        "damaged",
                        number);
     }
+    if (has_bits(newest)) {
+        memcpy((void *)(uintptr_t)page->bits, newest, PAGE_BITS_SIZE);
+    }
     return 0;
+}
+
+static uint64_t batch_count(uint64_t page_count, uint64_t first)
+{
+    return page_count - first < BATCH_PAGES ? page_count - first : BATCH_PAGES;
+}
+
+static int pages_load(struct overlay *overlay, struct err *err)
+{
+    uint8_t *slots = malloc(BATCH_PAGES * 2 * PAGE);
+    int r = slots == NULL ? err_sys(err, -ENOMEM, "open an overlay") : 0;
+    for (uint64_t first = 0; first < overlay->page_count && r == 0;
+         first += BATCH_PAGES) {
+        const uint64_t count = batch_count(overlay->page_count, first);
+        r = disk_file_read(overlay->file, slot_at(overlay->disk.size_bytes, first, 0),
+                           slots, count * 2 * PAGE);
+        r = r < 0 ? err_sys(err, r, "read the overlay's bitmap") : 0;
+        for (uint64_t i = 0; i < count && r == 0; i++) {
+            r = page_take(overlay, first + i, slots + i * 2 * PAGE, err);
+        }
+    }
+    free(slots);
+    return r;
+}
+
+/* Both slots of every page, so that no later flush has to find space for them. */
+static int pages_create(struct disk_file *file, uint64_t disk_bytes)
+{
+    uint8_t *slots = calloc(BATCH_PAGES * 2, PAGE);
+    int r = slots == NULL ? -ENOMEM : 0;
+    for (uint64_t first = 0; first < pages_of(disk_bytes) && r == 0;
+         first += BATCH_PAGES) {
+        const uint64_t count = batch_count(pages_of(disk_bytes), first);
+        for (uint64_t i = 0; i < count; i++) {
+            page_seal(slots + i * 2 * PAGE, first + i, 2); /* slot 0 */
+            page_seal(slots + (i * 2 + 1) * PAGE, first + i, 1);
+        }
+        r = disk_file_write(file, slot_at(disk_bytes, first, 0), slots, count * 2 * PAGE);
+    }
+    free(slots);
+    return r;
 }
 
 /* Writes a page that has changed into its other slot; the caller syncs. */
@@ -522,6 +574,7 @@ static void overlay_free(struct virtual_disk *disk)
     disk_free(overlay->base);
     pthread_mutex_destroy(&overlay->flush_lock);
     pthread_rwlock_destroy(&overlay->copy_lock);
+    free((void *)(uintptr_t)overlay->bits);
     free(overlay->pages);
     free(overlay);
 }
@@ -545,7 +598,7 @@ int disk_overlay_create(struct disk_file *file,
                         struct err *err)
 {
     const struct header header = {disk_bytes, base_bytes, *base_digest};
-    uint8_t page[PAGE] = {0};
+    uint8_t page[PAGE];
     if (disk_bytes == 0 || disk_bytes % DISK_SECTOR_BYTES != 0 ||
         disk_bytes > DISK_SIZE_MAX || base_bytes > DISK_SIZE_MAX ||
         file->size_bytes != disk_overlay_file_size(disk_bytes)) {
@@ -554,15 +607,7 @@ int disk_overlay_create(struct disk_file *file,
                        "of %" PRIu64,
                        disk_bytes, disk_overlay_file_size(disk_bytes));
     }
-    int r = 0;
-    for (uint64_t i = 0; i < pages_of(disk_bytes) && r == 0; i++) {
-        /* Both slots, so that no later flush has to find space for them. */
-        for (uint64_t generation = 1; generation <= 2 && r == 0; generation++) {
-            memset(page, 0, sizeof(page));
-            page_seal(page, i, generation);
-            r = disk_file_write(file, slot_at(disk_bytes, i, generation), page, PAGE);
-        }
-    }
+    int r = pages_create(file, disk_bytes);
     if (r == 0) {
         r = file->ops->sync(file);
     }
@@ -633,7 +678,8 @@ int disk_overlay_open(struct disk_file *take_file,
     REQUIRE(page_count > 0); /* the header's sizes were checked */
     struct overlay *overlay = calloc(1, sizeof(*overlay));
     struct page *pages = calloc(page_count, sizeof(*pages));
-    if (overlay == NULL || pages == NULL) {
+    _Atomic uint8_t *bits = calloc(page_count, PAGE_BITS_SIZE);
+    if (overlay == NULL || pages == NULL || bits == NULL) {
         r = err_sys(err, -ENOMEM, "open an overlay");
         goto free_memory;
     }
@@ -643,11 +689,10 @@ int disk_overlay_open(struct disk_file *take_file,
     overlay->base_bytes = header.base_bytes;
     overlay->page_count = page_count;
     overlay->pages = pages;
-    for (uint64_t i = 0; i < overlay->page_count; i++) {
-        r = page_load(overlay, i, err);
-        if (r < 0) {
-            goto free_memory;
-        }
+    overlay->bits = bits;
+    r = pages_load(overlay, err);
+    if (r < 0) {
+        goto free_memory;
     }
     pthread_mutex_init(&overlay->flush_lock, NULL); /* cannot fail without attributes */
     copy_lock_init(&overlay->copy_lock);
@@ -655,6 +700,7 @@ int disk_overlay_open(struct disk_file *take_file,
     return 0;
 
 free_memory:
+    free((void *)(uintptr_t)bits);
     free(pages);
     free(overlay);
     return r;

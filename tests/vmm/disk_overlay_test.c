@@ -472,6 +472,102 @@ START_TEST(a_real_file_keeps_what_was_flushed)
 }
 END_TEST
 
+/* A real file that counts its reads and writes. */
+struct counted_file {
+    struct disk_file file;
+    struct disk_file *real;
+    unsigned reads, writes;
+};
+
+static int counted_read(struct disk_file *base,
+                        uint64_t offset,
+                        const struct iovec *pieces,
+                        unsigned piece_count,
+                        uint64_t size)
+{
+    struct counted_file *counted = (struct counted_file *)base;
+    counted->reads++;
+    return counted->real->ops->read(counted->real, offset, pieces, piece_count, size);
+}
+
+static int counted_write(struct disk_file *base,
+                         uint64_t offset,
+                         const struct iovec *pieces,
+                         unsigned piece_count,
+                         uint64_t size)
+{
+    struct counted_file *counted = (struct counted_file *)base;
+    counted->writes++;
+    return counted->real->ops->write(counted->real, offset, pieces, piece_count, size);
+}
+
+static int counted_sync(struct disk_file *base)
+{
+    struct counted_file *counted = (struct counted_file *)base;
+    return counted->real->ops->sync(counted->real);
+}
+
+static void counted_free(struct disk_file *base)
+{
+    disk_file_free(((struct counted_file *)base)->real);
+}
+
+static uint64_t resident_bytes(void)
+{
+    unsigned long all = 0;
+    unsigned long resident = 0;
+    FILE *statm = fopen("/proc/self/statm", "re");
+    ck_assert_ptr_nonnull(statm);
+    ck_assert_int_eq(fscanf(statm, "%lu %lu", &all, &resident),
+                     2); /* NOLINT(cert-err34-c) */
+    (void)fclose(statm);
+    return (uint64_t)resident * (uint64_t)sysconf(_SC_PAGESIZE);
+}
+
+START_TEST(a_big_disk_costs_few_calls_and_hardly_any_memory)
+{
+    static const struct disk_file_ops ops = {.read = counted_read,
+                                             .write = counted_write,
+                                             .sync = counted_sync,
+                                             .free = counted_free};
+    const uint64_t size = UINT64_C(512) << 30;
+    const uint64_t pages = size / BLOCK / PAGE_BLOCKS + 1;
+    const uint64_t last = size - BLOCK;
+    const struct digest none = {{0}};
+    struct temp_dir dir;
+    struct virtual_disk *big = NULL;
+    uint8_t data[BLOCK] = {1};
+    const struct iovec piece = {.iov_base = data, .iov_len = sizeof(data)};
+    temp_dir_init(&dir);
+    struct counted_file counted = {
+        .file = {&ops, disk_overlay_file_size(size)},
+        .real = real_file(&dir, "over", (off_t)disk_overlay_file_size(size))};
+
+    ck_assert_int_eq(disk_overlay_create(&counted.file, size, 0, &none, NULL), 0);
+    const uint64_t before = resident_bytes();
+    ck_assert_int_eq(disk_overlay_open(&counted.file, NULL, &none, &big, NULL), 0);
+    const uint64_t after = resident_bytes();
+
+    ck_assert_uint_lt(counted.writes, pages / 16);
+    ck_assert_uint_lt(counted.reads, pages / 16);
+    ck_assert_uint_lt(after - before, pages * OVERLAY_PAGE_BYTES / 4);
+
+    /* Every page is there: the last one, too, and those at the seams of what is read. */
+    for (uint64_t at = last; at < size; at -= PAGE_BLOCKS * BLOCK) {
+        ck_assert_int_eq(disk_write(big, at, &piece, 1, sizeof(data)), 0);
+    }
+    ck_assert_int_eq(disk_flush(big), 0);
+    disk_free(big);
+    counted.real = real_file(&dir, "over", (off_t)disk_overlay_file_size(size));
+    ck_assert_int_eq(disk_overlay_open(&counted.file, NULL, &none, &big, NULL), 0);
+    for (uint64_t at = last; at < size; at -= PAGE_BLOCKS * BLOCK) {
+        ck_assert(disk_overlay_holds(big, at) && !disk_overlay_holds(big, at - BLOCK));
+    }
+    disk_free(big);
+    temp_dir_fini(&dir);
+}
+END_TEST
+
 int main(int argc, char **argv)
 {
     if (argc > 1 && parse_u64(argv[1], &cycles, NULL) != 0) {
@@ -496,6 +592,7 @@ int main(int argc, char **argv)
                    one_damaged_copy_of_a_bitmap_page_is_enough_and_two_are_too_many);
     tcase_add_test(tests, an_exported_disk_is_the_same_through_qemu_img);
     tcase_add_test(tests, a_real_file_keeps_what_was_flushed);
+    tcase_add_test(tests, a_big_disk_costs_few_calls_and_hardly_any_memory);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
