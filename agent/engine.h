@@ -26,6 +26,7 @@
 #include "agent/vm_process.h"
 #include "base/clock.h"
 #include "base/err.h"
+#include "base/work_pool.h"
 #include "model/objects.h"
 
 #include <uv.h>
@@ -194,9 +195,12 @@ struct engine_host {
     uv_loop_t *loop;
     const struct clock *clock;
     struct resource_groups *groups; /* may be NULL */
-    enum kvm_kind kvm;              /* vmm/kvm_probe.h */
-    uint32_t tsc_khz;               /* of the time stamp counter; 0: not known */
-    uint32_t first_uid;             /* of VMs' own users; 0: they have none */
+    /* Where an engine makes what may take long, which it must not on the loop; filled in
+     * by vm_supervisor. Its jobs may outlive their run. */
+    struct work_pool *pool;
+    enum kvm_kind kvm;   /* vmm/kvm_probe.h */
+    uint32_t tsc_khz;    /* of the time stamp counter; 0: not known */
+    uint32_t first_uid;  /* of VMs' own users; 0: they have none */
     uint64_t ending_ms;  /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
     uint64_t waiting_ms; /* between tries on a full disk; 0: ENGINE_WAITING_MS */
     /* Between questions to each program, and for an answer; 0: QMP_STATS_EVERY_MS,

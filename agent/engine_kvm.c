@@ -9,6 +9,7 @@
 #include "base/fd.h"
 #include "base/parse_number.h"
 #include "base/require.h"
+#include "base/work_pool.h"
 #include "net/tap.h"
 #include "vmm/machine_layout.h"
 #include "vmm/overlay_file.h"
@@ -404,26 +405,102 @@ disk_make(const struct engine_vm *vm, const struct engine_disk *disk, struct err
     return r;
 }
 
-/* An overlay is a few pages and holes: made while the loop waits. */
-static void kvm_prepare(struct engine_qmp_run *run)
+struct kvm_run {
+    struct engine_qmp_run run; /* first */
+    struct disks_job *making;  /* NULL: none is under way */
+};
+
+/* A VM's disks on their way: those of a TiB are 64 MiB of bitmap that have to be durable,
+ * behind all else that the host's disk has to write. It outlives a run that was given up,
+ * and until it is over the folder is locked: nobody makes or removes disks there. */
+struct disks_job {
+    struct work_job job;
+    struct kvm_run *run; /* NULL: given up; the loop's, as is: */
+    int lock;            /* -1: the VM has none */
+    struct engine_vm vm;
+    char
+        fault[ENGINE_REASON_SIZE]; /* "": all are there; the thread's, until it is over */
+};
+
+static struct kvm_run *kvm_of(struct engine_qmp_run *run)
 {
-    for (uint32_t i = 0; i < run->vm.disk_count; i++) {
-        struct err err = {0};
-        char text[256];
-        int r = disk_make(&run->vm, &run->vm.disks[i], &err);
-        if (r < 0) {
-            (void)snprintf(text, sizeof(text), "make disk %.40s: %.140s",
-                           run->vm.disks[i].name, err.text);
-            engine_qmp_failed(run, text);
-            return;
-        }
-    }
-    engine_qmp_prepared(run);
+    REQUIRE(run->run.ops == &engine_kvm);
+    return (struct kvm_run *)(void *)run;
 }
 
-static void kvm_abandon(struct engine_qmp_run *run)
+static void disks_run(struct work_job *job)
 {
-    (void)run; /* nothing goes on when kvm_prepare has returned */
+    struct disks_job *disks = LIST_ITEM(job, struct disks_job, job);
+    struct err err = {0};
+    int r = 0;
+    for (uint32_t i = 0; r == 0 && i < disks->vm.disk_count && !work_job_cancelled(job);
+         i++) {
+        r = disk_make(&disks->vm, &disks->vm.disks[i], &err);
+        if (r < 0) {
+            (void)snprintf(disks->fault, sizeof(disks->fault), "make disk %.40s: %.140s",
+                           disks->vm.disks[i].name, err.text);
+        }
+    }
+}
+
+static struct disks_job *disks_job_free(struct disks_job *disks)
+{
+    if (disks != NULL) {
+        fd_close(&disks->lock);
+        free(disks);
+    }
+    return NULL;
+}
+
+static void disks_done(struct work_job *job, int code)
+{
+    struct disks_job *disks = LIST_ITEM(job, struct disks_job, job);
+    struct kvm_run *run = disks->run;
+    char fault[ENGINE_REASON_SIZE];
+    memcpy(fault, disks->fault, sizeof(fault));
+    if (code < 0) {
+        (void)snprintf(fault, sizeof(fault), "make its disks: %s", err_sentence(code));
+    }
+    disks_job_free(disks);
+    if (run == NULL) {
+        return;
+    }
+    run->making = NULL;
+    if (fault[0] != '\0') {
+        engine_qmp_failed(&run->run, fault);
+    } else {
+        engine_qmp_prepared(&run->run);
+    }
+}
+
+static void kvm_prepare(struct engine_qmp_run *base)
+{
+    struct kvm_run *run = kvm_of(base);
+    struct disks_job *disks = calloc(1, sizeof(*disks));
+    if (disks == NULL) {
+        engine_qmp_failed(base, "make its disks: out of memory");
+        return;
+    }
+    disks->lock = base->vm.lock > 0 ? fcntl(base->vm.lock, F_DUPFD_CLOEXEC, 0) : -1;
+    if (base->vm.lock > 0 && disks->lock < 0) {
+        disks_job_free(disks);
+        engine_qmp_failed(base, "make its disks: no descriptor is left for its lock");
+        return;
+    }
+    disks->run = run;
+    disks->vm = base->vm;
+    run->making = disks;
+    work_pool_submit(base->host->pool, &disks->job, disks_run, disks_done);
+}
+
+static void kvm_abandon(struct engine_qmp_run *base)
+{
+    struct kvm_run *run = kvm_of(base);
+    if (run->making != NULL) {
+        run->making->run = NULL;
+        work_pool_cancel(base->host->pool, &run->making->job);
+        run->making = NULL;
+    }
 }
 
 /* ---- the process ---- */
@@ -461,7 +538,7 @@ static const struct engine_qmp_kind kvm_kind = {
     .limits_nics = true,
     .counts_all = true,
     .plugs_cpus = true,
-    .run_bytes = sizeof(struct engine_qmp_run),
+    .run_bytes = sizeof(struct kvm_run),
     .prepare = kvm_prepare,
     .abandon = kvm_abandon,
     .spawn = kvm_spawn,

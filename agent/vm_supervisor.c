@@ -24,6 +24,10 @@
 #define UPKEEP_MS 10000 /* unless the configuration says another */
 /* Records that may wait for a disk that hangs: a VM's life has five. */
 #define DISK_QUEUE (5 * VM_SUPERVISOR_VMS_MAX)
+/* Threads that make disks: a large one holds up no other. And how many wait for them: of
+ * a VM that one start is given up, and a next one is under way. */
+#define MAKING_THREADS 2
+#define MAKING_QUEUE   (2 * VM_SUPERVISOR_VMS_MAX)
 
 /* ---- what an action means ---- */
 
@@ -768,12 +772,15 @@ struct vm_supervisor *vm_supervisor_open(const struct vm_supervisor_config *conf
         loop_post_new(config->host.loop, vm_entry_tell_changes, supervisor);
     supervisor->disk = work_pool_new(config->host.loop, 1, DISK_QUEUE);
     supervisor->removing = work_pool_new(config->host.loop, 1, VM_SUPERVISOR_VMS_MAX);
+    supervisor->making = work_pool_new(config->host.loop, MAKING_THREADS, MAKING_QUEUE);
+    supervisor->host.pool = supervisor->making;
     uint64_t upkeep_ms = config->upkeep_ms != 0 ? config->upkeep_ms : UPKEEP_MS;
     supervisor->upkeep =
         loop_timer_new(config->host.loop, upkeep_ms, upkeep_ms, upkeep, supervisor);
     int r = supervisor->vms == NULL || supervisor->tombstones == NULL ||
                     supervisor->post == NULL || supervisor->upkeep == NULL ||
-                    supervisor->disk == NULL || supervisor->removing == NULL
+                    supervisor->disk == NULL || supervisor->removing == NULL ||
+                    supervisor->making == NULL
                 ? err_set(err, -ENOMEM, "VMs: out of memory")
                 : 0;
     char *absolute = realpath(config->folder, NULL);
@@ -812,6 +819,7 @@ struct vm_supervisor *vm_supervisor_close(struct vm_supervisor *supervisor)
         (void)vm_entry_free(value);
     }
     supervisor->vms = u64_map_free(supervisor->vms);
+    supervisor->making = work_pool_close(supervisor->making); /* their runs are over */
     supervisor->tombstones = tombstones_free(supervisor->tombstones);
     supervisor->upkeep = loop_timer_close(supervisor->upkeep);
     supervisor->adopt_again = loop_timer_close(supervisor->adopt_again);
