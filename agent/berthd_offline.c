@@ -9,6 +9,7 @@
 #include "agent/vm_lock.h"
 #include "agent/vm_record.h"
 #include "agent/vm_supervisor.h"
+#include "agent/vms_end.h"
 #include "base/cleanup.h"
 #include "base/json.h"
 #include "net/network_apply.h"
@@ -18,7 +19,6 @@
 #include <limits.h>
 #include <stdio.h>
 #include <stdlib.h>
-#include <time.h>
 #include <unistd.h>
 
 /* ---- cleanup
@@ -26,11 +26,9 @@
  */
 
 struct cleanup {
-    struct vm_supervisor *supervisor;
     uint64_t uids[VM_SUPERVISOR_VMS_MAX];
     uint64_t epochs[VM_SUPERVISOR_VMS_MAX];
     unsigned count;
-    unsigned alive;
 };
 
 static void cleanup_visit(void *context, const struct vm_report *report)
@@ -40,33 +38,12 @@ static void cleanup_visit(void *context, const struct vm_report *report)
         cleanup->uids[cleanup->count] = report->uid;
         cleanup->epochs[cleanup->count++] = report->epoch_seen;
     }
-    if (report->alive) {
-        cleanup->alive++;
-        (void)vm_supervisor_kill(cleanup->supervisor, report->uid, report->epoch_seen,
-                                 "cleanup", NULL); /* tried again at the next turn */
-    }
 }
 
 static void cleanup_changed(void *context, const struct vm_report *report)
 {
     (void)context;
-    (void)report; /* cleanup_vms looks again */
-}
-
-/* Turns the loop until every VM process is gone, bounded in turns of 20 ms. */
-static int cleanup_end(uv_loop_t *loop, struct cleanup *cleanup, struct err *err)
-{
-    for (int turn = 0; turn < 500; turn++) {
-        struct timespec pause = {.tv_nsec = 20L * 1000 * 1000};
-        uv_run(loop, UV_RUN_NOWAIT);
-        *cleanup = (struct cleanup){.supervisor = cleanup->supervisor};
-        vm_supervisor_each(cleanup->supervisor, cleanup_visit, cleanup);
-        if (cleanup->alive == 0 && turn > 1) {
-            return 0;
-        }
-        nanosleep(&pause, NULL);
-    }
-    return err_set(err, BERTH_ETIMEOUT, "some VMs do not end");
+    (void)report; /* vms_end looks itself */
 }
 
 /* With `forget` their disks go as well. */
@@ -80,8 +57,9 @@ static int cleanup_vms(uv_loop_t *loop,
     if (cleanup == NULL) {
         return err_sys(err, -ENOMEM, "end VMs");
     }
-    cleanup->supervisor = supervisor;
-    int r = cleanup_end(loop, cleanup, err);
+    /* What is deleted need not be written out. */
+    int r = vms_end(loop, supervisor, forget ? 0 : ENGINE_ENDING_MS, err);
+    vm_supervisor_each(supervisor, cleanup_visit, cleanup);
     for (unsigned i = 0; i < cleanup->count; i++) { /* what is left: the next cleanup's */
         if (forget) {
             (void)vm_supervisor_forget(supervisor, cleanup->uids[i], cleanup->epochs[i],

@@ -209,6 +209,11 @@ struct engine_host {
     uint64_t stats_timeout_ms;
 };
 
+static inline uint64_t engine_host_ending_ms(const struct engine_host *host)
+{
+    return host->ending_ms != 0 ? host->ending_ms : ENGINE_ENDING_MS;
+}
+
 struct engine_ops;
 struct vm_stats;
 /* The head of every engine's own run structure. */
@@ -268,7 +273,8 @@ struct engine_ops {
     /* Asks the guest to power off; after grace_ms it is ended as it is. Either way its
      * program is asked to end, so that it writes out its disks, and killed when that
      * takes too long (ending_ms). Repeating it may shorten the grace, never lengthen it.
-     */
+     * An engine that cannot ask the guest asks its program at once, and kills it when the
+     * grace, or without one ending_ms, is over. */
     void (*stop)(struct engine_run *run, uint64_t grace_ms);
     /* SIGKILL, at once; exited follows. */
     void (*kill)(struct engine_run *run);

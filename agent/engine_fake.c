@@ -589,6 +589,7 @@ static void fake_stop(struct engine_run *base, uint64_t grace_ms)
     struct fake_run *run = fake_of(base);
     run->stopping = true;
     if (run->grace == NULL) {
+        grace_ms = grace_ms != 0 ? grace_ms : engine_host_ending_ms(run->host);
         run->grace = loop_timer_new(run->host->loop, grace_ms, 0, fake_grace_over, run);
     }
     if (run->grace == NULL || run->process == NULL) {

@@ -108,9 +108,8 @@ static void process_end(struct engine_qmp_run *run)
     if (run->process == NULL || run->ending != NULL) {
         return;
     }
-    uint64_t ending_ms =
-        run->host->ending_ms != 0 ? run->host->ending_ms : ENGINE_ENDING_MS;
-    run->ending = loop_timer_new(run->host->loop, ending_ms, 0, ending_over, run);
+    run->ending = loop_timer_new(run->host->loop, engine_host_ending_ms(run->host), 0,
+                                 ending_over, run);
     if (run->ending == NULL || vm_process_signal(run->process, SIGTERM) != 0) {
         process_kill(run);
     }

@@ -19,6 +19,7 @@ struct remains_run {
     struct console_ring *console;
     struct loop_timer *look;
     struct loop_timer *grace; /* of a stop */
+    uint64_t grace_end_ms;    /* loop time */
     bool stopping, killed;
 };
 
@@ -145,12 +146,16 @@ static void remains_grace_over(void *context)
 static void remains_stop(struct engine_run *base, uint64_t grace_ms)
 {
     struct remains_run *run = remains_of(base);
+    const uint64_t now_ms = uv_now(run->host->loop);
+    grace_ms = grace_ms != 0 ? grace_ms : engine_host_ending_ms(run->host);
     run->stopping = true;
     if (run->grace == NULL) {
         run->grace =
             loop_timer_new(run->host->loop, grace_ms, 0, remains_grace_over, run);
-    } else if (grace_ms == 0) {
-        loop_timer_again(run->grace, 0, 0);
+        run->grace_end_ms = now_ms + grace_ms;
+    } else if (now_ms + grace_ms < run->grace_end_ms) {
+        loop_timer_again(run->grace, grace_ms, 0);
+        run->grace_end_ms = now_ms + grace_ms;
     }
     if (run->grace == NULL || remains_signal(run, SIGTERM) < 0) {
         remains_kill(base);

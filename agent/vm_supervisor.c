@@ -507,6 +507,28 @@ int vm_supervisor_kill(struct vm_supervisor *supervisor,
     return 0;
 }
 
+int vm_supervisor_end(struct vm_supervisor *supervisor,
+                      uint64_t uid,
+                      uint64_t epoch,
+                      const char *reason,
+                      struct err *err)
+{
+    struct vm_entry *vm;
+    int r = vm_for_action(supervisor, uid, epoch, &vm, err);
+    if (r != 0 || vm->run == NULL || vm->killed) {
+        return r;
+    }
+    if (!vm->begun || vm->frozen) {
+        return vm_supervisor_kill(supervisor, uid, epoch, reason, err);
+    }
+    if (!vm->stopping) {
+        vm->killed = true;
+        (void)snprintf(vm->kill_reason, sizeof(vm->kill_reason), "%s", reason);
+    }
+    vm->ops->stop(vm->run, 0);
+    return 0;
+}
+
 int vm_supervisor_forget(struct vm_supervisor *supervisor,
                          uint64_t uid,
                          uint64_t epoch,

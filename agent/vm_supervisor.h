@@ -216,6 +216,14 @@ int vm_supervisor_kill(struct vm_supervisor *supervisor,
                        uint64_t epoch,
                        const char *reason,
                        struct err *err);
+/* As a kill, but a program that has run is asked to end and to write out its disks, and
+ * killed when that takes too long (engine.h's ending_ms). At once: one that is frozen and
+ * would not hear. One that is stopping ends as stopped. May be repeated. */
+int vm_supervisor_end(struct vm_supervisor *supervisor,
+                      uint64_t uid,
+                      uint64_t epoch,
+                      const char *reason,
+                      struct err *err);
 /* Removes an ended VM's disks and folder; its epoch is remembered a while, and what ran
  * is not run again. The disk does that in its own time: until then the VM is reported, as
  * leaving, and does not start (BERTH_EINUSE); it stays, without leaving, when that

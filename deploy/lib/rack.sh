@@ -107,7 +107,7 @@ rack_down() {
             sleep 0.1
         done
         if [ -x "$RACK_BIN/berthd" ] && [ -d "$RACK_RUN/$host" ]; then
-            on "$host" timeout 20 "$RACK_BIN/berthd" --cleanup --state "$RACK_RUN/$host" >/dev/null 2>&1 || true
+            on "$host" timeout 60 "$RACK_BIN/berthd" --cleanup --state "$RACK_RUN/$host" >/dev/null 2>&1 || true
         fi
         ip netns delete "$name" 2>/dev/null || true
     done

@@ -104,14 +104,26 @@ START_TEST(an_end_by_itself_is_noticed)
 }
 END_TEST
 
+static const struct {
+    uint64_t grace_ms;
+    uint64_t ending_ms;
+    bool deaf;
+} stops[] = {
+    {60000, 0, false},
+    {20, 60000, true},
+    {0, 60000, false}, /* without a grace it still has the time of any program */
+    {0, 20, true},
+};
+
 START_TEST(a_stop_lets_it_end_and_a_deaf_one_is_killed)
 {
-    if (_i == 1) {
-        ck_assert_int_eq(kill(child, SIGSTOP), 0); /* it will not hear */
+    if (stops[_i].deaf) {
+        ck_assert_int_eq(kill(child, SIGSTOP), 0);
     }
-    engine_remains.stop(run, _i == 1 ? 20 : 60000);
+    host.ending_ms = stops[_i].ending_ms;
+    engine_remains.stop(run, stops[_i].grace_ms);
     wait_exit();
-    ck_assert_int_eq(end, _i == 1 ? ENGINE_END_KILLED : ENGINE_END_STOPPED);
+    ck_assert_int_eq(end, stops[_i].deaf ? ENGINE_END_KILLED : ENGINE_END_STOPPED);
 }
 END_TEST
 
@@ -147,7 +159,8 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_kill_is_told_when_nothing_is_left);
     tcase_add_test(tests, an_end_by_itself_is_noticed);
-    tcase_add_loop_test(tests, a_stop_lets_it_end_and_a_deaf_one_is_killed, 0, 2);
+    tcase_add_loop_test(tests, a_stop_lets_it_end_and_a_deaf_one_is_killed, 0,
+                        (int)(sizeof(stops) / sizeof(stops[0])));
     tcase_add_test(tests, it_freezes_and_thaws_by_signals);
     tcase_add_test(tests, what_needs_an_engine_is_refused);
     suite_add_tcase(suite, tests);

@@ -49,7 +49,7 @@ in_time_of() { # HOST
 }
 clean_up() { # HOST: with no daemon running
     in_time_of "$1"
-    on "$1" timeout 40 "${IN_TIME[@]}" "$RACK_BIN/berthd" --cleanup --state "$W/state/$1"
+    on "$1" timeout 60 "${IN_TIME[@]}" "$RACK_BIN/berthd" --cleanup --state "$W/state/$1"
 }
 
 launch() { # HOST: runs berthd until it ends

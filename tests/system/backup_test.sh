@@ -102,7 +102,7 @@ start_again() {
     check_no_twice
 }
 lose_disk() { # HOST: nothing of it is left but what the kernel has of it, which teardown could not find
-    on "$1" timeout 20 "$bin/berthd" --cleanup --state "$RACK_RUN/$1" >/dev/null 2>&1 || true
+    on "$1" timeout 60 "$bin/berthd" --cleanup --state "$RACK_RUN/$1" >/dev/null 2>&1 || true
     rm -rf "${RACK_RUN:?}/$1"
 }
 # The VM that waits for its host.
