@@ -305,6 +305,31 @@ static const struct {
 };
 
 static void
+on_cont(void *context, int code, const json_t *result, const struct err *error);
+
+/* Once it is known where the guest is: one that runs already, or that has ended, is not
+ * told to. */
+static void cont_care(struct engine_qmp_run *run)
+{
+    if (run->cont_due && !run->guest_off && !run->panicked &&
+        engine_qmp_command(run, "cont", on_cont, NULL) == 0) {
+        run->cont_due = false; /* else behind the next status */
+    }
+}
+
+static void status_take(struct engine_qmp_run *run, const json_t *result)
+{
+    const char *status = json_member_text(result, "status", "");
+    for (size_t i = 0; i < ARRAY_COUNT(statuses); i++) {
+        if (strcmp(statuses[i].status, status) == 0) {
+            statuses[i].take(run, result);
+            return;
+        }
+    }
+    held(run);
+}
+
+static void
 on_status(void *context, int code, const json_t *result, const struct err *error)
 {
     struct engine_qmp_run *run = context;
@@ -316,14 +341,8 @@ on_status(void *context, int code, const json_t *result, const struct err *error
         }
         return;
     }
-    const char *status = json_member_text(result, "status", "");
-    for (size_t i = 0; i < ARRAY_COUNT(statuses); i++) {
-        if (strcmp(statuses[i].status, status) == 0) {
-            statuses[i].take(run, result);
-            return;
-        }
-    }
-    held(run);
+    status_take(run, result);
+    cont_care(run);
 }
 
 /* One that may run is not ended because its program has much to answer. */
@@ -467,11 +486,12 @@ on_cont(void *context, int code, const json_t *result, const struct err *error)
 {
     struct engine_qmp_run *run = context;
     (void)result; /* the event tells */
-    if (code < 0 &&
-        has_run(run)) { /* it is being saved yet, is frozen, or out of reach */
+    if (code == BERTH_ECLOSED || (code < 0 && has_run(run))) {
+        /* Out of reach; or it is being saved yet, or frozen. Nobody knows whether it was
+         * heard: the status tells. */
         run->cont_due = true;
         engine_qmp_try_again(run);
-    } else if (code < 0 && code != BERTH_ECLOSED) {
+    } else if (code < 0) {
         (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
         process_kill(run); /* held for ever would help nobody */
     }
@@ -494,8 +514,8 @@ static void again(void *context)
         run->status_due = false;
         r = engine_qmp_command(run, "query-status", on_status, NULL);
     }
-    if (run->cont_due && engine_qmp_command(run, "cont", on_cont, NULL) == 0) {
-        run->cont_due = false; /* else at the next turn */
+    if (has_run(run)) { /* else the status is to tell first whether it may be told */
+        cont_care(run);
     }
     if (r != 0) {
         engine_qmp_try_again(run);
@@ -710,6 +730,10 @@ int engine_qmp_cont(struct engine_run *base, struct err *err)
     struct engine_qmp_run *run = engine_qmp_run_of(base);
     if (!run->held_told) {
         return err_set(err, BERTH_EPHASE, "the VM is not held yet");
+    }
+    if (!has_run(run) && (run->qmp == NULL || !qmp_client_is_ready(run->qmp))) {
+        run->cont_due = true; /* behind the status, when its connection is back */
+        return 0;
     }
     return engine_qmp_command(run, "cont", on_cont, err);
 }

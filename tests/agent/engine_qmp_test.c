@@ -190,6 +190,110 @@ START_TEST(a_program_that_begins_has_its_limits_before_it_is_held)
 }
 END_TEST
 
+/* ---- a word that is lost with its connection ---- */
+
+static void start_held(void)
+{
+    struct err err = {0};
+    run = engine_qmp_start(&kind, &host, &vm, console, &events, NULL, &err);
+    ck_assert_msg(run != NULL, "%s", err.text);
+    turn_until(&spawns);
+    peer_listen();
+    ck_assert_msg(engine_qmp_release(run, &err) == 0, "%s", err.text);
+    greet();
+    answer("query-status", "return", "{\"status\": \"prelaunch\"}");
+    turn_until(&helds);
+}
+
+static void end_held(void)
+{
+    ck_assert_uint_eq(exits, 0);
+    ck_assert_uint_eq(helds, 1);
+    engine_qmp_kill(run);
+    turn_until(&exits);
+}
+
+/* Nobody knows whether it was heard: what the program is at says so. */
+START_TEST(a_begin_that_is_lost_is_said_again_unless_it_was_heard)
+{
+    static const char *const found[] = {"prelaunch", "paused", "running"};
+    char status[64];
+    start_held();
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    (void)hear("\"cont\"");
+    fd_close(&peer); /* without an answer */
+
+    greet();
+    (void)snprintf(status, sizeof(status), "{\"status\": \"%s\"}", found[_i]);
+    answer("query-status", "return", status);
+
+    if (strcmp(found[_i], "running") != 0) {
+        answer("\"cont\"", "return", "{}");
+        say_event("RESUME");
+    }
+    turn_until(&runs);
+    ck_nothing_is_said(50);
+    end_held();
+}
+END_TEST
+
+START_TEST(a_guest_that_began_and_ended_unheard_is_not_told_to_begin)
+{
+    char more;
+    start_held();
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    (void)hear("\"cont\"");
+    fd_close(&peer);
+
+    greet();
+    answer("query-status", "return", "{\"status\": \"shutdown\"}");
+
+    turn_until(&exits);
+    ck_assert_int_eq(end, ENGINE_END_GUEST_SHUTDOWN);
+    ck_assert_int_eq((int)read(peer, &more, 1), 0);
+}
+END_TEST
+
+START_TEST(one_that_is_let_begin_without_a_connection_begins_when_it_is_back)
+{
+    start_held();
+    fd_close(&peer);
+    /* until it is seen that the peer has gone */
+    while (engine_qmp_command((struct engine_qmp_run *)(void *)run, "stop", NULL, NULL) !=
+           BERTH_EBUSY) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+
+    greet();
+    answer("query-status", "return", "{\"status\": \"prelaunch\"}");
+    answer("\"cont\"", "return", "{}");
+    say_event("RESUME");
+    turn_until(&runs);
+    end_held();
+}
+END_TEST
+
+START_TEST(a_resume_that_is_lost_is_said_again)
+{
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"paused\"}");
+    turn_until(&pauses);
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    (void)hear("\"cont\"");
+    fd_close(&peer);
+
+    greet();
+    answer("query-status", "return", "{\"status\": \"paused\"}");
+
+    answer("\"cont\"", "return", "{}");
+    say_event("RESUME");
+    turn_until(&runs);
+}
+END_TEST
+
 /* ---- what a program has counted ---- */
 
 static const struct engine_qmp_kind counting = {.ops = &ops,
@@ -481,6 +585,12 @@ int main(void)
     tcase_add_test(tests, a_limit_that_is_refused_is_noted_and_harms_nothing);
     tcase_add_test(tests, nothing_is_said_of_no_limits_that_are_refused);
     tcase_add_test(tests, a_program_that_begins_has_its_limits_before_it_is_held);
+    tcase_add_loop_test(tests, a_begin_that_is_lost_is_said_again_unless_it_was_heard, 0,
+                        3);
+    tcase_add_test(tests, a_guest_that_began_and_ended_unheard_is_not_told_to_begin);
+    tcase_add_test(tests,
+                   one_that_is_let_begin_without_a_connection_begins_when_it_is_back);
+    tcase_add_test(tests, a_resume_that_is_lost_is_said_again);
     tcase_add_test(tests,
                    a_program_is_asked_what_it_has_counted_one_question_after_the_other);
     tcase_add_test(tests, a_question_that_is_refused_or_answered_oddly_harms_nothing);
