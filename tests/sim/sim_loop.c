@@ -367,6 +367,21 @@ struct work_pool *work_pool_close(struct work_pool *pool)
     return NULL;
 }
 
+/* Of engines, which are linked but start nothing here. */
+void work_pool_cancel(struct work_pool *pool, struct work_job *job)
+{
+    (void)pool;
+    (void)job;
+    REQUIRE(false);
+}
+
+bool work_job_cancelled(const struct work_job *job)
+{
+    (void)job;
+    REQUIRE(false);
+    return false;
+}
+
 bool sim_loop_thread_waits(const struct sim_process *process)
 {
     LIST_EACH (link, &process->pools) {
