@@ -151,7 +151,9 @@ int machine_start_threads(struct machine *machine, struct err *err);
 int machine_run(struct machine *machine, struct err *err);
 /* Stands still: when it returns no CPU runs and no device works. */
 int machine_pause(struct machine *machine, struct err *err);
-/* The same before it is freed: what of its RAM is not there is not waited for. */
+/* The same before it is freed: what of its RAM is not there is not waited for. What its
+ * guest has written is durable then, flushed or not; a device that could not do it is
+ * logged. */
 void machine_halt(struct machine *machine);
 /* Writes a stream of its state without RAM, while it is held (and loaded) or paused
  * (machine_state.h); the number of sections so far. A reset or an end that the guest has

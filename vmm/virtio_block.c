@@ -503,15 +503,16 @@ static void block_stop(struct virtio_device *device)
 }
 
 /* What the guest has written and not flushed is in its own memory no more: a machine that
- * comes back from its saved state has to find it. */
+ * comes back from its saved state has to find it. What was answered is durable also when
+ * other writes wait. */
 static int block_sync(struct virtio_device *device, struct err *err)
 {
+    const int r = disk_flush(block_of(device)->disk);
     if (block_of(device)->kept != NULL) {
         return err_set(err, BERTH_EPHASE,
                        "writes of the guest wait for room on the host's disk: a machine "
                        "is saved when they are done");
     }
-    const int r = disk_flush(block_of(device)->disk);
     return r < 0 ? err_sys(err, r, "flush the disk") : 0;
 }
 

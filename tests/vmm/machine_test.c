@@ -5,9 +5,11 @@
 #include "micro_kernel.h"
 #include "support/test_main.h"
 #include "vmm/machine.h"
+#include "vmm/virtio_block.h"
 
 #include <check.h>
 
+#include <errno.h>
 #include <fcntl.h>
 #include <sched.h>
 #include <stdatomic.h>
@@ -286,6 +288,55 @@ START_TEST(a_paused_guest_does_nothing_and_goes_on)
     }
     wait_for_more();
     ck_assert_int_eq(ended, MACHINE_END_NONE);
+}
+END_TEST
+
+/* Two disks, the first of which cannot. */
+struct last_disk {
+    struct virtual_disk disk;
+    unsigned flushes;
+    int result;
+};
+
+static int last_flush(struct virtual_disk *disk)
+{
+    struct last_disk *last = (struct last_disk *)(void *)disk;
+    last->flushes++;
+    return last->result;
+}
+
+static void last_free(struct virtual_disk *disk)
+{
+    (void)disk; /* the test's own */
+}
+
+START_TEST(a_machine_at_its_end_has_each_disk_flushed)
+{
+    static const uint8_t code[] = {OUT(SERIAL, 'x'), HALT};
+    static const struct disk_ops ops = {
+        .kind = "last", .flush = last_flush, .free = last_free};
+    static struct last_disk disks[2];
+    const struct virtio_block_spec spec = {
+        .serial = "s", .queue_count = 1, .threads = {.count = 1}};
+    make(code, sizeof(code), 1);
+    for (unsigned i = 0; i < 2; i++) {
+        const struct virtio_place place = machine_place(machine);
+        struct virtio_device *device = NULL;
+        disks[i] = (struct last_disk){.disk = {.ops = &ops, .size_bytes = 4096},
+                                      .result = i == 0 ? -EIO : 0};
+        ck_assert_int_eq(virtio_block_new(&place, &spec, &disks[i].disk, &device, NULL),
+                         0);
+        ck_assert_int_eq(
+            machine_add_virtio(machine, device, i == 0 ? "first" : "second", NULL), 0);
+    }
+    if (_i == 1) {
+        ck_assert_int_eq(machine_run(machine, NULL), 0);
+    }
+
+    machine_halt(machine);
+
+    ck_assert_uint_eq(disks[0].flushes, 1);
+    ck_assert_uint_eq(disks[1].flushes, 1);
 }
 END_TEST
 
@@ -587,6 +638,7 @@ int main(void)
     tcase_add_test(tests, a_reset_forgets_interrupts_that_nobody_took);
     tcase_add_test(tests, a_jump_to_the_bios_is_a_reset);
     tcase_add_test(tests, a_paused_guest_does_nothing_and_goes_on);
+    tcase_add_loop_test(tests, a_machine_at_its_end_has_each_disk_flushed, 0, 2);
     tcase_add_test(tests, a_reset_from_outside_reaches_a_guest_that_does_not_listen);
     tcase_add_loop_test(tests,
                         what_the_old_guest_asks_on_its_way_out_is_nothing_to_the_new_one,

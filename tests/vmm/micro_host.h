@@ -46,6 +46,7 @@ struct micro {
     struct temp_dir dir;
     const char *memory;  /* how much RAM the guest has */
     const char *planted; /* which planted fault it has; NULL: the real program */
+    const char *format;  /* of its disk */
     pid_t pid;           /* 0: none runs */
     int keys;            /* towards its serial port */
     int streams[MICRO_STREAMS];
@@ -60,8 +61,12 @@ struct micro {
 
 static inline void micro_init(struct micro *micro)
 {
-    *micro = (struct micro){
-        .memory = "size=32MiB,max=64MiB", .keys = -1, .qmp = -1, .saved = -1, .disk = -1};
+    *micro = (struct micro){.memory = "size=32MiB,max=64MiB",
+                            .format = "raw",
+                            .keys = -1,
+                            .qmp = -1,
+                            .saved = -1,
+                            .disk = -1};
     for (unsigned i = 0; i < MICRO_STREAMS; i++) {
         micro->streams[i] = -1;
     }
@@ -123,9 +128,10 @@ static inline void micro_run_program(const struct micro *micro,
     (void)snprintf(log, sizeof(log), "%s/log", micro->dir.path);
     if (micro->disk >= 0) {
         (void)dup2(micro->disk, 13);
-        (void)snprintf(disk, sizeof(disk), "name=d,raw=fd:13");
+        (void)snprintf(disk, sizeof(disk), "name=d,%s=fd:13", micro->format);
     } else {
-        (void)snprintf(disk, sizeof(disk), "name=d,raw=%s/disk", micro->dir.path);
+        (void)snprintf(disk, sizeof(disk), "name=d,%s=%s/disk", micro->format,
+                       micro->dir.path);
     }
     (void)snprintf(qmp, sizeof(qmp), "unix:%s/qmp", micro->dir.path);
     (void)snprintf(vsock, sizeof(vsock), "cid=3,listen=unix:%s/vsock", micro->dir.path);
