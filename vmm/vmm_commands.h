@@ -60,5 +60,5 @@ VMM_COMMAND(vmm_command_query_migrate);
 void vmm_command_saved(void *context, enum vmm_snapshot_status status);
 
 /* vmm_control.c: lets the machine run, and tells of it. What came while it stood still is
- * told before, for it is tried again. */
+ * told before, for it is tried again. BERTH_EBUSY while it is being saved. */
 int vmm_control_set_going(struct vmm_control *control, struct err *err);

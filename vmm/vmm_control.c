@@ -88,15 +88,28 @@ static void on_faults(void *context)
     }
 }
 
+/* Its RAM is being written: nothing may change that. */
+static int not_saved_check(const struct vmm_control *control, struct err *err)
+{
+    return vmm_snapshot_is_active(control->snapshot)
+               ? err_set(err, BERTH_EBUSY,
+                         "the machine is being saved; migrate_cancel ends that")
+               : 0;
+}
+
 /* Lets the machine run, and tells of it. What came while it stood still is told before,
  * for it is tried again. */
 int vmm_control_set_going(struct vmm_control *control, struct err *err)
 {
     const bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    int r = not_saved_check(control, err);
+    if (r < 0) {
+        return r;
+    }
     if (!was_running) {
         (void)faults_tell(control);
     }
-    int r = machine_run(control->machine, err);
+    r = machine_run(control->machine, err);
     if (r == 0 && !was_running) {
         control->waits_for_room = false;
         qmp_server_event(control->server, "RESUME", NULL);
@@ -133,11 +146,6 @@ cont(void *context, const json_t *arguments, json_t **ret_result, struct err *er
     struct vmm_control *control = context;
     (void)arguments;
     (void)ret_result;
-    if (vmm_snapshot_is_active(control->snapshot)) {
-        return err_set(err, BERTH_EBUSY,
-                       "the machine is being saved; migrate_cancel "
-                       "ends that");
-    }
     return vmm_control_set_going(control, err);
 }
 
@@ -149,6 +157,7 @@ stop(void *context, const json_t *arguments, json_t **ret_result, struct err *er
     (void)ret_result;
     bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
     int r = machine_pause(control->machine, err);
+    control->ran_before = false; /* one that is being saved stays so, however that ends */
     if (r == 0 && was_running) {
         qmp_server_event(control->server, "STOP", NULL);
     }
@@ -188,6 +197,10 @@ system_reset(void *context, const json_t *arguments, json_t **ret_result, struct
     struct vmm_control *control = context;
     (void)arguments;
     (void)ret_result;
+    const int r = not_saved_check(control, err);
+    if (r < 0) {
+        return r;
+    }
     if (machine_state(control->machine) != MACHINE_RUNNING && !waits_for_room(control)) {
         return err_set(err, BERTH_EPHASE, "the machine does not run");
     }

@@ -6,7 +6,8 @@
  * QEMU's order: SHUTDOWN or GUEST_PANICKED, then STOP. A machine is saved as QEMU's is:
  * getfd names an empty file, migrate to fd:NAME stops the machine and writes it there,
  * query-migrate and the event MIGRATION tell how that goes; it stays paused when it is
- * saved, and goes on when it could not be. What QEMU does not say: query-status of a
+ * saved, and goes on when it could not be, unless it was told to stop. Until then it does
+ * not go on and is not reset. What QEMU does not say: query-status of a
  * machine that could not go on has a `reason`. What a machine has done is asked for by
  * the words of docs/vmm-statistics.md. What a disk could not do is told by
  * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
@@ -50,7 +51,8 @@ struct vmm_control {
     /* private */
     struct vmm_snapshot *snapshot;
     struct qmp_descriptors descriptors;
-    bool ran_before; /* the machine that is being saved */
+    bool
+        ran_before; /* the machine that is being saved, and is to go on if it cannot be */
     struct disk_faults *faults;
     bool waits_for_room; /* it stands still because a disk does */
 };

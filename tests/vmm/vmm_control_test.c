@@ -543,6 +543,47 @@ START_TEST(a_machine_that_is_being_saved_keeps_the_cpus_it_is_saved_with)
 }
 END_TEST
 
+/* Has the machine saved and asks for more, in one message: nobody looks in between
+ * whether the save is done. */
+static void save_and_ask(int fd, const char *command)
+{
+    char both[256];
+    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
+    hear("{\"return\":{}}");
+    (void)snprintf(both, sizeof(both),
+                   "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:snap\"}}"
+                   "{\"execute\":\"%s\"}",
+                   command);
+    ck_assert_int_eq(send(client, both, strlen(both), MSG_NOSIGNAL), (int)strlen(both));
+    hear("\"data\":{\"status\":\"active\"}");
+    hear("{\"return\":{}}");
+}
+
+/* A reset, too, would let one go on that stands still for a disk. */
+START_TEST(a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset)
+{
+    static const char *const commands[] = {"cont", "system_reset"};
+    int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    make(jump, sizeof(jump));
+    meet();
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    ask("stop");
+    hear("\"event\":\"STOP\"");
+    hear("{\"return\":{}}");
+    control.waits_for_room = true;
+
+    save_and_ask(fd, commands[_i]);
+
+    unwanted = "RES";
+    hear("the machine is being saved; migrate_cancel ends that");
+    hear("\"data\":{\"status\":\"completed\"}");
+    ask("query-status");
+    hear("\"status\":\"io-error\",\"running\":false");
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_machine_is_saved_into_a_file_that_came_along)
 {
     struct snapshot_file file;
@@ -605,9 +646,36 @@ START_TEST(what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on)
 }
 END_TEST
 
+static const struct rlimit small = {1u << 20, RLIM_INFINITY}; /* RAM begins behind it */
+
+START_TEST(a_save_that_fails_does_not_let_go_on_what_was_stopped)
+{
+    struct rlimit usual;
+    char path[96];
+    (void)signal(SIGXFSZ, SIG_IGN);
+    (void)snprintf(path, sizeof(path), "%.80s/snapshot", dir.path);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    make(jump, sizeof(jump));
+    meet();
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    hear("{\"return\":{}}");
+    ck_assert_int_eq(getrlimit(RLIMIT_FSIZE, &usual), 0);
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &small), 0);
+
+    save_and_ask(fd, "stop");
+
+    hear("\"data\":{\"status\":\"failed\"}");
+    ask("query-status");
+    unwanted = "RESUME";
+    hear("\"status\":\"paused\",\"running\":false");
+    ck_assert_int_eq(setrlimit(RLIMIT_FSIZE, &usual), 0);
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_save_that_fails_says_why_and_the_guest_goes_on)
 {
-    const struct rlimit small = {1u << 20, RLIM_INFINITY}; /* RAM begins behind it */
     struct rlimit usual;
     struct snapshot_file file;
     char path[96];
@@ -677,9 +745,12 @@ int main(void)
                         sizeof(refusals) / sizeof(refusals[0]));
     tcase_add_test(tests, when_all_cpus_are_there_no_more_are_added);
     tcase_add_test(tests, a_machine_that_is_being_saved_keeps_the_cpus_it_is_saved_with);
+    tcase_add_loop_test(
+        tests, a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset, 0, 2);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
+    tcase_add_test(tests, a_save_that_fails_does_not_let_go_on_what_was_stopped);
     tcase_add_test(tests, how_a_machine_came_up_is_told_with_what_its_guest_says);
     tcase_add_test(tests, how_it_came_up_is_not_known_to_who_did_not_look);
     tcase_add_test(tests, quit_ends_the_poller_after_it_was_answered);
