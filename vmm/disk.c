@@ -92,7 +92,7 @@ int disk_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size)
         return r;
     }
     const int done = disk->ops->discard(disk, offset, size);
-    return disk_has_no_room(done) ? 0 : done; /* what is old still may stay */
+    return disk_has_no_room(done) || done == -EOPNOTSUPP ? 0 : done; /* the old stays */
 }
 
 void disk_free(struct virtual_disk *disk)

@@ -48,6 +48,9 @@ struct disk_file_ops {
                  uint64_t size);
     /* The range reads as zeros afterwards; gives the space back if it can. */
     int (*zero)(struct disk_file *file, uint64_t offset, uint64_t size);
+    /* Gives the space back, and then the range reads as zeros. -EOPNOTSUPP, and nothing
+     * has changed, where that cannot be done without writing them. */
+    int (*punch)(struct disk_file *file, uint64_t offset, uint64_t size);
     /* What was written before is durable. Never an error of disk_has_no_room: what the
      * kernel could not write it may have dropped, and a second try would say nothing of
      * that. So once it failed it fails for as long as the file is open. */
@@ -92,7 +95,8 @@ struct disk_ops {
     /* Reads as zeros afterwards. */
     int (*zero)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
     /* The content is not needed any more: old or zeros afterwards. Nobody waits for room
-     * for that: such an error is none of disk_discard's. */
+     * for that, and nobody writes zeros where a file has no holes (-EOPNOTSUPP): these
+     * errors are none of disk_discard's. */
     int (*discard)(struct virtual_disk *disk, uint64_t offset, uint64_t size);
     void (*free)(struct virtual_disk *disk);
     /* The two of disk_files; NULL: nothing is direct. */

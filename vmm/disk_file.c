@@ -104,12 +104,18 @@ static bool cannot_punch(int code)
     return code == -EOPNOTSUPP || code == -ENOSYS || code == -ENODEV || code == -EINVAL;
 }
 
+static int file_punch(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    const int r = hole_punch(fd_of(file), offset, size);
+    return cannot_punch(r) ? -EOPNOTSUPP : r;
+}
+
 /* Another error stays one: zeros that were written where no hole could be punched for
  * want of room would take the last of it. */
 static int file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
 {
-    const int r = hole_punch(fd_of(file), offset, size);
-    return cannot_punch(r) ? zeros_write(file, offset, size) : r;
+    const int r = file_punch(file, offset, size);
+    return r == -EOPNOTSUPP ? zeros_write(file, offset, size) : r;
 }
 
 /* One at a time, and none after one that failed: Linux tells a file's error once, and who
@@ -145,6 +151,7 @@ static const struct disk_file_ops descriptor_ops = {
     .read = file_read,
     .write = file_write,
     .zero = file_zero,
+    .punch = file_punch,
     .sync = file_sync,
     .descriptor = file_descriptor,
     .free = file_free,

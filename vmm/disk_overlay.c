@@ -429,12 +429,25 @@ static int overlay_zero(struct virtual_disk *disk, uint64_t offset, uint64_t siz
     return change(overlay_of(disk), offset, NULL, 0, size);
 }
 
-/* Only whole blocks are worth it. */
+/* Only whole blocks are worth it, and they need no copy-up. */
 static int overlay_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size)
 {
+    struct overlay *overlay = overlay_of(disk);
     const uint64_t first = (offset + BLOCK - 1) / BLOCK * BLOCK;
     const uint64_t end = (offset + size) / BLOCK * BLOCK;
-    return first < end ? change(overlay_of(disk), first, NULL, 0, end - first) : 0;
+    if (first >= end) {
+        return 0;
+    }
+    if (atomic_load(&overlay->failed)) {
+        return -EIO;
+    }
+    pthread_rwlock_rdlock(&overlay->copy_lock);
+    const int r = overlay->file->ops->punch(overlay->file, first, end - first);
+    if (r == 0) {
+        range_take(overlay, first, end - first);
+    }
+    pthread_rwlock_unlock(&overlay->copy_lock);
+    return r;
 }
 
 /* ---- direct reads ---- */

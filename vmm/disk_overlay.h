@@ -14,7 +14,8 @@
  * needs neither a copy nor a metadata write.
  *
  * Writes of part of a block copy the rest up from the base first. Discarded blocks read
- * as zeros: the base's bytes never come back. After a failed sync the kernel may have
+ * as zeros: the base's bytes never come back; on a file that has no holes they stay as
+ * they are. After a failed sync the kernel may have
  * dropped what it could not write, so the disk fails every later change and flush.
  *
  * Units, threads, ownership: as disk.h says; the overlay owns base and file. Errors:

@@ -109,6 +109,12 @@ static int do_zero(struct virtual_disk *disk, const struct disk_request *request
     return disk_zero(disk, request->range.offset, request->range.size);
 }
 
+static int do_zero_through(struct virtual_disk *disk, const struct disk_request *request)
+{
+    const int r = do_zero(disk, request);
+    return r < 0 ? r : disk_flush(disk);
+}
+
 static int (*const operations[DISK_OPERATION_COUNT])(
     struct virtual_disk *disk,
     const struct disk_request *request) = {
@@ -118,6 +124,7 @@ static int (*const operations[DISK_OPERATION_COUNT])(
     [DISK_FLUSH] = do_flush,
     [DISK_DISCARD] = do_discard,
     [DISK_ZERO] = do_zero,
+    [DISK_ZERO_THROUGH] = do_zero_through,
 };
 
 /* ---- threads ---- */

@@ -32,6 +32,7 @@ enum disk_operation {
     DISK_FLUSH,
     DISK_DISCARD,
     DISK_ZERO,
+    DISK_ZERO_THROUGH, /* the same of zeros */
     DISK_OPERATION_COUNT,
 };
 

@@ -42,6 +42,11 @@ static int raw_zero(struct virtual_disk *disk, uint64_t offset, uint64_t size)
     return file_of(disk)->ops->zero(file_of(disk), offset, size);
 }
 
+static int raw_discard(struct virtual_disk *disk, uint64_t offset, uint64_t size)
+{
+    return file_of(disk)->ops->punch(file_of(disk), offset, size);
+}
+
 static unsigned raw_files(const struct virtual_disk *disk, int ret_fds[DISK_FILES_MAX])
 {
     const struct disk_file *file = ((const struct raw *)disk)->file;
@@ -74,7 +79,7 @@ static const struct disk_ops raw_ops = {
     .write = raw_write,
     .flush = raw_flush,
     .zero = raw_zero,
-    .discard = raw_zero,
+    .discard = raw_discard,
     .free = raw_free,
     .files = raw_files,
     .direct_read = raw_direct_read,

@@ -319,6 +319,9 @@ static uint8_t prepare_discard(struct slot *slot, const struct block_header *hea
 static uint8_t prepare_zeroes(struct slot *slot, const struct block_header *header)
 {
     (void)header;
+    if (!virtio_device_has(&slot->block->device, VIRTIO_BLK_F_FLUSH)) {
+        slot->request.operation = DISK_ZERO_THROUGH; /* zeros are written */
+    }
     return segment_prepare(slot, FLAG_UNMAP, ZERO_SECTORS);
 }
 

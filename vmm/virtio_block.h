@@ -5,8 +5,8 @@
  * out, straight into and out of guest memory. What a request gets wrong (bounds, sizes,
  * flags) is answered with an I/O error in its status byte; one that has no place for a
  * status takes the device out of service. A driver that does not negotiate FLUSH gets
- * every write made durable before it is answered. Rate limits hold requests back in the
- * guest's ring.
+ * every write, of zeros too, made durable before it is answered. Rate limits hold
+ * requests back in the guest's ring.
  *
  * What the disk could not do is an I/O error for the guest, too, and its listener hears
  * of it. With a listener a change for which the host has no room (disk_has_no_room) is

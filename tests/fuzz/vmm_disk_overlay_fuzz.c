@@ -75,6 +75,7 @@ static void memory_free(struct disk_file *file)
 static const struct disk_file_ops memory_ops = {.read = memory_read,
                                                 .write = memory_write,
                                                 .zero = memory_zero,
+                                                .punch = memory_zero,
                                                 .sync = memory_sync,
                                                 .free = memory_free};
 

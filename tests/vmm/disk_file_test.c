@@ -4,6 +4,7 @@
 #include "base/cleanup.h"
 #include "support/test_main.h"
 #include "vmm/disk.h"
+#include "vmm/disk_overlay.h"
 #include "vmm/disk_raw.h"
 
 #include <check.h>
@@ -161,6 +162,53 @@ START_TEST(zeros_are_written_where_there_are_no_holes_and_never_for_want_of_room
 }
 END_TEST
 
+/* A disk of this kind over the test's file, which is the test's then. */
+static struct virtual_disk *disk_make(bool is_overlay)
+{
+    static const struct digest none = {{0}};
+    struct virtual_disk *disk = NULL;
+    if (!is_overlay) {
+        ck_assert_int_eq(disk_raw_new(file, false, &disk, NULL), 0);
+    } else {
+        disk_file_free(file);
+        fd = memfd_create("overlay", MFD_CLOEXEC);
+        ck_assert_int_eq(ftruncate(fd, (off_t)disk_overlay_file_size(FILE_BYTES)), 0);
+        ck_assert_int_eq(disk_file_new(fd, &file, NULL), 0);
+        ck_assert_int_eq(disk_overlay_create(file, FILE_BYTES, 0, &none, NULL), 0);
+        ck_assert_int_eq(disk_overlay_open(file, NULL, &none, &disk, NULL), 0);
+    }
+    file = NULL;
+    return disk;
+}
+
+/* Punched where there are holes; where there are none the content stays, and only zeros
+ * that somebody wants are written. */
+START_TEST(a_discard_writes_nothing)
+{
+    static uint8_t data[8 * 4096];
+    const struct iovec piece = {data, sizeof(data)};
+    const int error = punches[_i / 2].error;
+    const int result = punches[_i / 2].result;
+    struct virtual_disk *disk = disk_make(_i % 2 == 1);
+    memset(data, 0xee, sizeof(data));
+    ck_assert_int_eq(disk_write(disk, 0, &piece, 1, sizeof(data)), 0);
+
+    punch_error = error;
+    ck_assert_int_eq(disk_discard(disk, 0, sizeof(data)),
+                     disk_has_no_room(result) ? 0 : result);
+
+    ck_assert_int_eq(disk_read(disk, 0, &piece, 1, sizeof(data)), 0);
+    for (unsigned i = 0; i < sizeof(data); i++) {
+        ck_assert_uint_eq(data[i], punches[_i / 2].has_hole ? 0 : 0xee);
+    }
+    punch_error = error;
+    ck_assert_int_eq(disk_zero(disk, 0, sizeof(data)), result);
+    ck_assert_int_eq(disk_read(disk, 0, &piece, 1, sizeof(data)), 0);
+    ck_assert_uint_eq(data[0], punches[_i / 2].is_zero ? 0 : 0xee);
+    disk_free(disk);
+}
+END_TEST
+
 /* What was dropped is not there because the next sync had nothing to do. */
 START_TEST(a_sync_that_failed_stays_failed)
 {
@@ -205,6 +253,8 @@ int main(void)
     tcase_add_loop_test(
         tests, zeros_are_written_where_there_are_no_holes_and_never_for_want_of_room, 0,
         (int)ARRAY_COUNT(punches));
+    tcase_add_loop_test(tests, a_discard_writes_nothing, 0,
+                        2 * (int)ARRAY_COUNT(punches));
     tcase_add_loop_test(tests, a_sync_that_failed_stays_failed, 0, 3);
     tcase_add_test(tests, what_is_no_disk_is_refused);
     suite_add_tcase(suite, tests);

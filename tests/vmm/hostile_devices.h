@@ -86,6 +86,14 @@ hostile_file_zero(struct disk_file *file, uint64_t offset, uint64_t size)
                                          : beneath->ops->zero(beneath, offset, size);
 }
 
+static inline int
+hostile_file_punch(struct disk_file *file, uint64_t offset, uint64_t size)
+{
+    struct disk_file *beneath = hostile_beneath(file);
+    return atomic_load(&hostile_is_full) ? -ENOSPC
+                                         : beneath->ops->punch(beneath, offset, size);
+}
+
 static inline int hostile_file_sync(struct disk_file *file)
 {
     struct disk_file *beneath = hostile_beneath(file);
@@ -108,6 +116,7 @@ static const struct disk_file_ops hostile_file_ops = {
     .read = hostile_file_read,
     .write = hostile_file_write,
     .zero = hostile_file_zero,
+    .punch = hostile_file_punch,
     .sync = hostile_file_sync,
     .descriptor = hostile_file_descriptor,
     .free = hostile_file_free,

@@ -130,6 +130,7 @@ static const struct disk_file_ops power_ops = {
     .read = power_read,
     .write = power_write,
     .zero = power_zero,
+    .punch = power_zero,
     .sync = power_sync,
     .free = power_free,
 };

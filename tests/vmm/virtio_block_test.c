@@ -505,12 +505,37 @@ static int flushed_flush(struct virtual_disk *disk)
     return flushed->result;
 }
 
+static int flushed_write(struct virtual_disk *disk,
+                         uint64_t offset,
+                         const struct iovec *pieces,
+                         unsigned piece_count,
+                         uint64_t size)
+{
+    (void)disk;
+    (void)offset;
+    (void)pieces;
+    (void)piece_count;
+    (void)size;
+    return 0;
+}
+
+static int flushed_range(struct virtual_disk *disk, uint64_t offset, uint64_t size)
+{
+    (void)disk;
+    (void)offset;
+    (void)size;
+    return 0;
+}
+
 static void flushed_free(struct virtual_disk *disk)
 {
     (void)disk; /* the test's own */
 }
 
 static const struct disk_ops flushed_ops = {.kind = "flushed",
+                                            .write = flushed_write,
+                                            .zero = flushed_range,
+                                            .discard = flushed_range,
                                             .flush = flushed_flush,
                                             .free = flushed_free};
 
@@ -535,6 +560,37 @@ START_TEST(a_machine_that_is_saved_has_its_disks_flushed)
     ck_assert_int_eq(device_sync(&guest.pci->device, &err), -EIO);
 
     ck_assert_ptr_nonnull(strstr(err.text, "flush the disk"));
+}
+END_TEST
+
+static const struct {
+    uint32_t type;
+    unsigned flushes; /* of a request by a driver that cannot ask for them */
+} through[] = {{OUT, 1}, {ZEROES, 1}, {DISCARD, 0}};
+
+START_TEST(what_a_driver_writes_that_cannot_flush_is_durable)
+{
+    static const struct segment segment = {.sector = 0, .count = 8};
+    static uint8_t data[512];
+    static struct flushed_disk flushed;
+    const bool is_data = through[_i].type == OUT;
+    flushed = (struct flushed_disk){.disk = {.ops = &flushed_ops, .size_bytes = 4096}};
+    attach_disk(&flushed.disk);
+    device_start(&guest.pci->device);
+    for (unsigned can_flush = 0; can_flush < 2; can_flush++) {
+        flushed.flushes = 0;
+        guest_drive(&guest, VIRTIO_BLK_F_DISCARD | VIRTIO_BLK_F_WRITE_ZEROES |
+                                (can_flush ? VIRTIO_BLK_F_FLUSH : 0));
+
+        const uint8_t status =
+            is_data ? request(OUT, 0, guest_put(&guest, data, 512), 512, false)
+                    : request(through[_i].type, 0,
+                              guest_put(&guest, &segment, sizeof(segment)),
+                              sizeof(segment), false);
+
+        ck_assert_uint_eq(status, OK);
+        ck_assert_uint_eq(flushed.flushes, can_flush ? 0 : through[_i].flushes);
+    }
 }
 END_TEST
 
@@ -582,6 +638,8 @@ int main(void)
     tcase_add_test(tests, reads_are_in_the_dirty_log);
     tcase_add_test(tests, a_restored_device_goes_on_in_the_middle_of_its_requests);
     tcase_add_test(tests, a_machine_that_is_saved_has_its_disks_flushed);
+    tcase_add_loop_test(tests, what_a_driver_writes_that_cannot_flush_is_durable, 0,
+                        sizeof(through) / sizeof(through[0]));
     tcase_add_test(tests, a_disk_of_another_size_does_not_take_the_state);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
