@@ -15,7 +15,14 @@ void device_setup(struct device *device, const struct device_ops *ops, const cha
     pthread_mutex_init(&device->lock, NULL); /* cannot fail without attributes */
 }
 
-/* Runs a verb that can fail; NULL: the device has none. */
+/* Of a verb that can fail. */
+static int wrapped(const struct device *device, int code, struct err *err)
+{
+    return code < 0 ? err_wrap(err, code, "%s %s", device->ops->kind, device->name)
+                    : code;
+}
+
+/* NULL: the device has none. */
 static int verb_try(struct device *device,
                     int (*call)(struct device *device, struct err *err),
                     struct err *err)
@@ -23,7 +30,7 @@ static int verb_try(struct device *device,
     pthread_mutex_lock(&device->lock);
     const int r = call != NULL ? call(device, err) : 0;
     pthread_mutex_unlock(&device->lock);
-    return r < 0 ? err_wrap(err, r, "%s %s", device->ops->kind, device->name) : r;
+    return wrapped(device, r, err);
 }
 
 int device_init(struct device *device, struct err *err)
@@ -31,9 +38,15 @@ int device_init(struct device *device, struct err *err)
     return verb_try(device, device->ops->init, err);
 }
 
+int device_may_save(struct device *device, struct err *err)
+{
+    return verb_try(device, device->ops->may_save, err);
+}
+
 int device_sync(struct device *device, struct err *err)
 {
-    return verb_try(device, device->ops->sync, err);
+    const int r = device->ops->sync != NULL ? device->ops->sync(device, err) : 0;
+    return wrapped(device, r, err);
 }
 
 /* Runs a verb that can neither fail nor be given anything. */

@@ -7,15 +7,16 @@
  * machine has connected (`struct device_line`).
  *
  * Life: made by its own typed constructor (which opens nothing and starts nothing), then
- *     init -> start -> stop -> sync -> save -> start ... stop -> free
+ *     init -> start -> stop -> save -> sync -> start ... stop -> sync -> free
  * or, in a machine that comes out of a stream, init -> restore -> start. After stop no
  * work is in flight and no line is raised until start. reset may come at any time.
  *
  * Threads: the caller of a verb, of read and of write holds the device's lock (the
- * functions below take it). A device whose poller callback fires takes it itself. A line
- * may be raised from any thread, with the lock held. Ownership: the machine owns its
- * devices. Errors: what the guest does is never an error of a verb: it reads ones, is
- * ignored, or the device goes out of service until it is reset.
+ * functions below take it), but for sync, which takes as long as a disk does. A device
+ * whose poller callback fires takes it itself. A line may be raised from any thread, with
+ * the lock held. Ownership: the machine owns its devices. Errors: what the guest does is
+ * never an error of a verb: it reads ones, is ignored, or the device goes out of service
+ * until it is reset.
  */
 #pragma once
 
@@ -41,10 +42,14 @@ struct device_ops {
     void (*start)(struct device *device);
     /* Drains what is in flight and holds the rest back. */
     void (*stop)(struct device *device);
-    /* Makes durable what the guest takes for written; only while stopped. 0 or an error.
-     * A state that is saved after it goes with what lies behind the device. */
+    /* Makes durable what the guest takes for written; only while stopped, on any thread
+     * and without the lock. 0 or an error. After it a state that was saved since the stop
+     * goes with what lies behind the device. */
     int (*sync)(struct device *device, struct err *err);
-    /* Writes the whole state; only while stopped. */
+    /* Whether the state can be written as it is: 0, or why not now; only while stopped.
+     */
+    int (*may_save)(struct device *device, struct err *err);
+    /* Writes the whole state; only while stopped, and when it may. */
     void (*save)(struct device *device, struct bytes_writer *writer);
     /* Takes the state that a device of the same kind has written; only before start. The
      * bytes may come from anywhere: what does not fit is refused with a reason. */
@@ -91,11 +96,12 @@ static inline void device_line_raise(const struct device_line *line, unsigned nu
 /* Fills the common part; the name is cut to fit. */
 void device_setup(struct device *device, const struct device_ops *ops, const char *name);
 
-/* The verbs, under the device's lock. */
+/* The verbs, under the device's lock but for sync. */
 int device_init(struct device *device, struct err *err);
 void device_reset(struct device *device);
 void device_start(struct device *device);
 void device_stop(struct device *device);
+int device_may_save(struct device *device, struct err *err);
 int device_sync(struct device *device, struct err *err);
 /* One section of a saved machine: kind, name, version and state (state_stream.h frames
  * and checks it). device_restore refuses a section that was written by another kind. */

@@ -639,6 +639,15 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
     return machine_state_save(&parts, stream, err);
 }
 
+int machine_sync(struct machine *machine, struct err *err)
+{
+    int r = 0;
+    for (unsigned i = 0; r == 0 && i < machine->platform.device_count; i++) {
+        r = device_sync(machine->platform.devices[i], err);
+    }
+    return r;
+}
+
 static int take_ram(void *context, struct bytes_reader *section, struct err *err)
 {
     struct machine *machine = context;

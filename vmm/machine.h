@@ -157,8 +157,12 @@ int machine_pause(struct machine *machine, struct err *err);
 void machine_halt(struct machine *machine);
 /* Writes a stream of its state without RAM, while it is held (and loaded) or paused
  * (machine_state.h); the number of sections so far. A reset or an end that the guest has
- * asked for comes first, with its event. What devices keep elsewhere is durable then. */
+ * asked for comes first, with its event. What devices keep elsewhere goes with it after
+ * machine_sync. */
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err);
+/* Makes durable what the guest of a machine that was saved, and stands still since, takes
+ * for written. On any thread: it takes as long as its disks do. */
+int machine_sync(struct machine *machine, struct err *err);
 /* Takes the state that was saved, RAM as well, and tells the guest that it is another
  * generation of itself, so that it draws fresh entropy. After an error it is only good to
  * be freed. */

@@ -69,7 +69,7 @@ kvm_put(const struct machine_parts *parts, struct bytes_writer *stream, struct e
 static int device_put(struct device *device, struct bytes_writer *stream, struct err *err)
 {
     struct bytes_writer section;
-    int r = device_sync(device, err);
+    int r = device_may_save(device, err);
     if (r < 0) {
         return r;
     }

@@ -39,7 +39,7 @@ struct machine_parts {
 };
 
 /* Begins a stream and writes all sections but STATE_MEMORY; their number. What lies
- * behind devices is synced before. */
+ * behind devices is not part of it (device_sync). */
 int machine_state_save(const struct machine_parts *parts,
                        struct bytes_writer *stream,
                        struct err *err);

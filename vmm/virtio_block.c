@@ -505,17 +505,21 @@ static void block_stop(struct virtio_device *device)
     signal_all(block);
 }
 
+/* No state holds a request that was taken and not answered. */
+static int block_may_save(struct virtio_device *device, struct err *err)
+{
+    return block_of(device)->kept == NULL
+               ? 0
+               : err_set(err, BERTH_EPHASE,
+                         "writes of the guest wait for room on the host's disk: a "
+                         "machine is saved when they are done");
+}
+
 /* What the guest has written and not flushed is in its own memory no more: a machine that
- * comes back from its saved state has to find it. What was answered is durable also when
- * other writes wait. */
+ * comes back from its saved state has to find it. */
 static int block_sync(struct virtio_device *device, struct err *err)
 {
     const int r = disk_flush(block_of(device)->disk);
-    if (block_of(device)->kept != NULL) {
-        return err_set(err, BERTH_EPHASE,
-                       "writes of the guest wait for room on the host's disk: a machine "
-                       "is saved when they are done");
-    }
     return r < 0 ? err_sys(err, r, "flush the disk") : 0;
 }
 
@@ -616,6 +620,7 @@ static const struct virtio_ops block_ops = {
     .reset = block_reset,
     .start = block_start,
     .stop = block_stop,
+    .may_save = block_may_save,
     .sync = block_sync,
     .sync_last = block_sync_last,
     .save = block_save,

@@ -247,6 +247,12 @@ void virtio_device_stop(struct virtio_device *device)
     device->running = false;
 }
 
+int virtio_device_may_save(struct virtio_device *device, struct err *err)
+{
+    REQUIRE(!device->running);
+    return device->ops->may_save != NULL ? device->ops->may_save(device, err) : 0;
+}
+
 int virtio_device_sync(struct virtio_device *device, struct err *err)
 {
     REQUIRE(!device->running);

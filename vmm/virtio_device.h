@@ -89,6 +89,8 @@ struct virtio_ops {
     void (*reset)(struct virtio_device *device);
     void (*start)(struct virtio_device *device);
     void (*stop)(struct virtio_device *device);
+    /* As of struct device_ops, sync without the lock. */
+    int (*may_save)(struct virtio_device *device, struct err *err);
     int (*sync)(struct virtio_device *device, struct err *err);
     /* The same by threads of its own, of one that has been stopped and reset for good;
      * false: there is nothing to be done. */
@@ -213,6 +215,7 @@ int virtio_device_init(struct virtio_device *device, struct err *err);
 void virtio_device_reset(struct virtio_device *device);
 void virtio_device_start(struct virtio_device *device);
 void virtio_device_stop(struct virtio_device *device);
+int virtio_device_may_save(struct virtio_device *device, struct err *err);
 int virtio_device_sync(struct virtio_device *device, struct err *err);
 bool virtio_device_sync_last(struct virtio_device *device,
                              const struct virtio_synced *synced);

@@ -590,6 +590,11 @@ static void pci_stop(struct device *device)
     virtio_device_stop(pci_of(device)->virtio);
 }
 
+static int pci_may_save(struct device *device, struct err *err)
+{
+    return virtio_device_may_save(pci_of(device)->virtio, err);
+}
+
 static int pci_sync(struct device *device, struct err *err)
 {
     return virtio_device_sync(pci_of(device)->virtio, err);
@@ -693,6 +698,7 @@ static const struct device_ops virtio_pci_ops = {
     .reset = pci_reset,
     .start = pci_start,
     .stop = pci_stop,
+    .may_save = pci_may_save,
     .sync = pci_sync,
     .save = pci_save,
     .restore = pci_restore,

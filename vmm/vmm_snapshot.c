@@ -26,6 +26,7 @@ struct vmm_snapshot {
     int done_watch;
     pthread_t thread; /* while active */
     /* the thread's, while active */
+    struct machine *machine;
     const struct guest_memory *memory;
     int fd;
     unsigned section_count;
@@ -47,6 +48,9 @@ static int save(struct vmm_snapshot *snapshot, struct err *err)
     int r = snapshot->events.thread_began != NULL
                 ? snapshot->events.thread_began(snapshot->events.thread_context, err)
                 : 0;
+    if (r == 0) {
+        r = machine_sync(snapshot->machine, err);
+    }
     if (r < 0) {
         return r;
     }
@@ -145,6 +149,7 @@ int vmm_snapshot_new(struct poller *poller,
 
 static void begun(struct vmm_snapshot *snapshot, struct machine *machine)
 {
+    snapshot->machine = machine;
     snapshot->memory = machine_memory(machine);
     snapshot->total_bytes = guest_memory_size(snapshot->memory);
     snapshot->began_ms = now_ms();

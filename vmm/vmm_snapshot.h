@@ -3,11 +3,11 @@
  *     none --begin--> active --> completed / failed / cancelled --begin--> active ...
  *
  * Shapes: opaque `struct vmm_snapshot`, for one save after the other. Devices and vCPUs
- * are taken at once by begin; RAM and the file (snapshot_file.h) are written by a thread
- * of its own. Until it is done the machine has to stand still: that is for the owner to
- * see to. Threads: the poller's; `done` comes from the poller. Ownership: machine and
- * poller are borrowed, the descriptor is taken. Errors: of begin, at once and nothing has
- * begun; of the rest, in the report.
+ * are taken at once by begin; disks are made durable, and RAM and the file
+ * (snapshot_file.h) are written, by a thread of its own. Until it is done the machine has
+ * to stand still: that is for the owner to see to. Threads: the poller's; `done` comes
+ * from the poller. Ownership: machine and poller are borrowed, the descriptor is taken.
+ * Errors: of begin, at once and nothing has begun; of the rest, in the report.
  */
 #pragma once
 

@@ -293,7 +293,7 @@ static inline void hostile_restore(struct hostile *hostile)
     struct bytes_writer writer;
     struct bytes_reader reader;
     device_stop(&guest->pci->device);
-    if (device_sync(&guest->pci->device, NULL) < 0) { /* it is not to be saved now */
+    if (device_may_save(&guest->pci->device, NULL) < 0) { /* it is not to be saved now */
         device_start(&guest->pci->device);
         return;
     }

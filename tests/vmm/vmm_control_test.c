@@ -7,13 +7,17 @@
 #include "support/test_main.h"
 #include "vmm/snapshot_file.h"
 #include "vmm/virtio_balloon.h"
+#include "vmm/virtio_block.h"
 #include "vmm/virtio_mem.h"
 #include "vmm/vmm_control.h"
 
 #include <check.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <sched.h>
 #include <signal.h>
+#include <stdatomic.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
@@ -584,6 +588,64 @@ START_TEST(a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset)
 }
 END_TEST
 
+/* A disk that flushes when it is let. */
+static atomic_bool flush_is_held;
+static atomic_int flush_result;
+
+static int held_flush(struct virtual_disk *disk)
+{
+    (void)disk;
+    while (atomic_load(&flush_is_held)) {
+        (void)sched_yield();
+    }
+    return atomic_load(&flush_result);
+}
+
+static void held_free(struct virtual_disk *disk)
+{
+    (void)disk; /* the test's own */
+}
+
+static struct virtio_device *held_disk_add(void)
+{
+    static const struct disk_ops ops = {
+        .kind = "held", .flush = held_flush, .free = held_free};
+    static struct virtual_disk disk = {.ops = &ops, .size_bytes = 4096};
+    const struct virtio_block_spec spec = {
+        .serial = "s", .queue_count = 1, .threads = {.count = 1}};
+    const struct virtio_place place = machine_place(machine);
+    struct virtio_device *device = NULL;
+    ck_assert_int_eq(virtio_block_new(&place, &spec, &disk, &device, NULL), 0);
+    ck_assert_int_eq(machine_add_virtio(machine, device, "root", NULL), 0);
+    return device;
+}
+
+/* Who asks is answered as long as a disk takes, also when it is asked of the disk; and a
+ * disk that cannot is the end of the save alone. */
+START_TEST(a_machine_is_saved_with_its_disks_flushed_and_answers_meanwhile)
+{
+    static const struct rate_spec unlimited = {0};
+    const int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    atomic_store(&flush_is_held, true);
+    atomic_store(&flush_result, _i == 0 ? 0 : -EIO);
+    make(jump, sizeof(jump));
+    struct virtio_device *disk = held_disk_add();
+    meet();
+
+    save_and_ask(fd, "query-status");
+    hear("\"status\":\"prelaunch\"");
+    virtio_block_limit(disk, &unlimited, &unlimited);
+    ask("query-migrate");
+    hear("\"status\":\"active\"");
+    atomic_store(&flush_is_held, false);
+
+    hear(_i == 0 ? "\"status\":\"completed\"" : "\"status\":\"failed\"");
+    ask("query-migrate");
+    hear(_i == 0 ? "\"status\":\"completed\"" : "root: flush the disk: ");
+    (void)close(fd);
+}
+END_TEST
+
 START_TEST(a_machine_is_saved_into_a_file_that_came_along)
 {
     struct snapshot_file file;
@@ -747,6 +809,8 @@ int main(void)
     tcase_add_test(tests, a_machine_that_is_being_saved_keeps_the_cpus_it_is_saved_with);
     tcase_add_loop_test(
         tests, a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset, 0, 2);
+    tcase_add_loop_test(
+        tests, a_machine_is_saved_with_its_disks_flushed_and_answers_meanwhile, 0, 2);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
