@@ -224,7 +224,7 @@ int machine_cpus_reset(struct machine_cpus *cpus, struct err *err)
     for (unsigned i = 0; r == 0 && i < cpus->count; i++) {
         r = atomic_load(&cpus->vcpus[i].is_unfit)
                 ? err_set(err, BERTH_EPHASE, "CPU %u: its thread could not begin", i)
-                : vcpu_state_apply(&cpus->first_state[i], cpus->vcpus[i].fd, err);
+                : vcpu_state_apply(&cpus->first_state[i], i == 0, cpus->vcpus[i].fd, err);
     }
     return r;
 }

@@ -255,7 +255,7 @@ vcpu_take(struct restoring *restoring, struct bytes_reader *reader, struct err *
     if (r < 0) {
         return err_wrap(err, r, "CPU %u", index);
     }
-    r = vcpu_state_apply(&state, restoring->parts->vcpus[index].fd, err);
+    r = vcpu_state_apply(&state, index == 0, restoring->parts->vcpus[index].fd, err);
     vcpu_state_fini(&state);
     return r < 0 ? err_wrap(err, r, "CPU %u", index) : 0;
 }

@@ -1,6 +1,8 @@
 #include "vmm/vcpu_state.h"
 
 #include "base/cleanup.h"
+#include "base/log.h"
+#include "base/require.h"
 
 #include <errno.h>
 #include <stddef.h>
@@ -43,6 +45,10 @@ static const struct part taken[] = {
 
 #define MSR_TSC          0x10u
 #define MSR_TSC_DEADLINE 0x6e0u
+#define TSC_FAR          (UINT64_C(1) << 40) /* minutes, at any rate */
+#define UNLISTED_MAX     160u
+#define LISTED_MAX       (VCPU_MSRS_MAX - UNLISTED_MAX)
+#define MSRS_AT_ONCE     64u /* KVM takes less than 256 */
 
 /* The timer's register of the APIC, and its mode there. */
 #define LVT_TIMER_AT      0x320u
@@ -53,12 +59,12 @@ static const struct part taken[] = {
 static struct kvm_msr_list *msr_list_read(int kvm_fd, struct err *err)
 {
     struct kvm_msr_list *list =
-        cleanup_new(1, sizeof(*list) + VCPU_MSRS_MAX * sizeof(list->indices[0]));
+        cleanup_new(1, sizeof(*list) + LISTED_MAX * sizeof(list->indices[0]));
     if (list == NULL) {
         (void)err_sys(err, -ENOMEM, "ask for the list of MSRs");
         return NULL;
     }
-    list->nmsrs = VCPU_MSRS_MAX;
+    list->nmsrs = LISTED_MAX;
     if (kvm_call(kvm_fd, KVM_GET_MSR_INDEX_LIST, list, "ask for the list of MSRs", err) <
         0) {
         free(list);
@@ -72,23 +78,73 @@ union one_msr {
     uint8_t room[sizeof(struct kvm_msrs) + sizeof(struct kvm_msr_entry)];
 };
 
-/* KVM lists MSRs that this vCPU has not: what it refuses is left out. */
+/* What KVM keeps of a vCPU and does not list: memory types, and the banks of machine
+ * checks. */
+static const struct {
+    uint32_t first;
+    uint32_t count;
+} unlisted[] = {
+    {0x200, 16}, /* ranges of memory types, in pairs */
+    {0x250, 1},  /* those of the first MiB: 64 KiB each */
+    {0x258, 2},  /* 16 KiB */
+    {0x268, 8},  /* 4 KiB */
+    {0x2ff, 1},  /* of all else */
+    {0x400, 128} /* 32 banks of four */
+};
+
+/* All that may be read, of what KVM lists and what it does not. */
+static struct kvm_msr_entry *
+msrs_name(const struct kvm_msr_list *list, uint32_t *ret_count, struct err *err)
+{
+    struct kvm_msr_entry *named = calloc(list->nmsrs + UNLISTED_MAX, sizeof(named[0]));
+    uint32_t count = 0;
+    if (named == NULL) {
+        (void)err_sys(err, -ENOMEM, "read MSRs");
+        return NULL;
+    }
+    for (uint32_t i = 0; i < list->nmsrs; i++) {
+        named[count++].index = list->indices[i];
+    }
+    for (unsigned i = 0; i < ARRAY_COUNT(unlisted); i++) {
+        REQUIRE(count + unlisted[i].count <= list->nmsrs + UNLISTED_MAX);
+        for (uint32_t at = 0; at < unlisted[i].count; at++) {
+            named[count++].index = unlisted[i].first + at;
+        }
+    }
+    *ret_count = count;
+    return named;
+}
+
+struct many_msrs {
+    struct kvm_msrs head;
+    struct kvm_msr_entry room[MSRS_AT_ONCE];
+};
+
+/* There are MSRs that this vCPU has not: what KVM refuses, which ends a call, is left
+ * out. */
 static int msrs_take(struct vcpu_state *state, int vcpu_fd, int kvm_fd, struct err *err)
 {
     CLEANUP_FREE struct kvm_msr_list *list = msr_list_read(kvm_fd, err);
+    uint32_t count = 0;
+    struct many_msrs many;
     if (list == NULL) {
         return err != NULL && err->code != 0 ? err->code : -ENOMEM;
     }
-    state->msrs = calloc(list->nmsrs + 1, sizeof(state->msrs[0]));
+    state->msrs = msrs_name(list, &count, err);
     if (state->msrs == NULL) {
-        return err_sys(err, -ENOMEM, "read MSRs");
+        return -ENOMEM;
     }
-    for (uint32_t i = 0; i < list->nmsrs; i++) {
-        union one_msr msr = {.head = {.nmsrs = 1}};
-        msr.head.entries[0].index = list->indices[i];
-        if (kvm_call(vcpu_fd, KVM_GET_MSRS, &msr, "read an MSR", NULL) == 1) {
-            state->msrs[state->msr_count++] = msr.head.entries[0];
-        }
+    for (uint32_t at = 0; at < count;) {
+        const uint32_t left = count - at;
+        many.head = (struct kvm_msrs){.nmsrs = left < MSRS_AT_ONCE ? left : MSRS_AT_ONCE};
+        memcpy(many.head.entries, state->msrs + at,
+               many.head.nmsrs * sizeof(state->msrs[0]));
+        const int r = kvm_call(vcpu_fd, KVM_GET_MSRS, &many, "read MSRs", NULL);
+        const uint32_t done = r > 0 ? (uint32_t)r : 0;
+        memcpy(state->msrs + state->msr_count, many.head.entries,
+               done * sizeof(state->msrs[0])); /* never beyond what was asked for */
+        state->msr_count += done;
+        at += done < many.head.nmsrs ? done + 1 : done;
     }
     return 0;
 }
@@ -100,8 +156,33 @@ static int msr_apply(const struct kvm_msr_entry *entry, int vcpu_fd)
     return kvm_call(vcpu_fd, KVM_SET_MSRS, &msr, "set an MSR", NULL) == 1 ? 0 : -EIO;
 }
 
+/* One that can be read but is refused as it was read is read only: nothing is lost when
+ * it is that anyway. */
+static void refusal_tell(const struct kvm_msr_entry *entry, int vcpu_fd)
+{
+    union one_msr msr = {.head = {.nmsrs = 1}};
+    msr.head.entries[0].index = entry->index;
+    if (kvm_call(vcpu_fd, KVM_GET_MSRS, &msr, "read an MSR", NULL) != 1 ||
+        msr.head.entries[0].data != entry->data) {
+        log_warn("vmm", "KVM does not take an MSR of the guest's",
+                 KV_U64("index", entry->index), KV_U64("value", entry->data));
+    }
+}
+
+/* KVM takes a counter that is less than a second from what it gave, or was given, last
+ * for the same one, and lets that go on: a young guest's would go back. The first CPU
+ * says something far from both before, and the others are to be the same. */
+static int tsc_apply(const struct kvm_msr_entry *entry, bool leads, int vcpu_fd)
+{
+    const struct kvm_msr_entry far_off = {.index = entry->index,
+                                          .data = entry->data + TSC_FAR};
+    const int r = leads ? msr_apply(&far_off, vcpu_fd) : 0;
+    return r < 0 ? r : msr_apply(entry, vcpu_fd);
+}
+
 /* The time stamp counter first, for the deadline counts on it. */
-static int msrs_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err)
+static int
+msrs_apply(const struct vcpu_state *state, bool leads, int vcpu_fd, struct err *err)
 {
     for (unsigned pass = 0; pass < 3; pass++) {
         for (uint32_t i = 0; i < state->msr_count; i++) {
@@ -109,9 +190,16 @@ static int msrs_apply(const struct vcpu_state *state, int vcpu_fd, struct err *e
             unsigned turn = entry->index == MSR_TSC            ? 0
                             : entry->index == MSR_TSC_DEADLINE ? 2
                                                                : 1;
-            /* One that can be read but is refused as it was read is read only. */
-            if (turn == pass && msr_apply(entry, vcpu_fd) < 0 && pass != 1) {
+            if (turn != pass) {
+                continue;
+            }
+            const int r =
+                turn == 0 ? tsc_apply(entry, leads, vcpu_fd) : msr_apply(entry, vcpu_fd);
+            if (r < 0 && turn != 1) {
                 return err_set(err, -EIO, "KVM: set MSR 0x%x: refused", entry->index);
+            }
+            if (r < 0) {
+                refusal_tell(entry, vcpu_fd);
             }
         }
     }
@@ -173,7 +261,10 @@ int vcpu_state_take(struct vcpu_state *ret_state,
     return r;
 }
 
-int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err)
+int vcpu_state_apply(const struct vcpu_state *state,
+                     bool leads,
+                     int vcpu_fd,
+                     struct err *err)
 {
     for (unsigned i = 0; i < APPLIED_AFTER_MSRS; i++) {
         int r = part_apply(state, &taken[i], vcpu_fd, err);
@@ -181,7 +272,7 @@ int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *er
             return r;
         }
     }
-    int r = msrs_apply(state, vcpu_fd, err);
+    int r = msrs_apply(state, leads, vcpu_fd, err);
     for (unsigned i = APPLIED_AFTER_MSRS; r == 0 && i < ARRAY_COUNT(taken); i++) {
         r = part_apply(state, &taken[i], vcpu_fd, err);
     }

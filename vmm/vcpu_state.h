@@ -3,7 +3,8 @@
  * Shapes: `struct vcpu_state` is a plain value but for its MSRs, which it owns. Taken
  * from a parked vCPU, applied to a parked vCPU of the same CPUID table. The order of both
  * is a table in vcpu_state.c with the reason for each place. A timer
- * that has gone off while the vCPU was parked is due again in the state. Threads: none
+ * that has gone off while the vCPU was parked is due again in the state. An MSR that KVM
+ * does not take is logged. Threads: none
  * may run the vCPU meanwhile. Errors: -errno with the step that failed. Limits:
  * VCPU_MSRS_MAX.
  */
@@ -13,6 +14,7 @@
 #include "base/err.h"
 #include "vmm/kvm_calls.h"
 
+#include <stdbool.h>
 #include <stdint.h>
 
 #define VCPU_MSRS_MAX    512u
@@ -35,7 +37,12 @@ int vcpu_state_take(struct vcpu_state *ret_state,
                     int vcpu_fd,
                     int kvm_fd,
                     struct err *err);
-int vcpu_state_apply(const struct vcpu_state *state, int vcpu_fd, struct err *err);
+/* The first of a machine's CPUs leads: its time stamp counter is set, whatever it was,
+ * and those of the others, within a second of it, then go with it. */
+int vcpu_state_apply(const struct vcpu_state *state,
+                     bool leads,
+                     int vcpu_fd,
+                     struct err *err);
 void vcpu_state_fini(struct vcpu_state *state);
 /* As a section of a saved machine (state_stream.h), and back: BERTH_ECORRUPT and nothing
  * to fini when it does not fit. */
