@@ -417,14 +417,13 @@ static void threads_idle_await(struct disk_queue *queue)
     pthread_mutex_unlock(&queue->lock);
 }
 
-/* Nothing is in flight, and nothing done waits for its callback. */
-static bool is_empty(struct disk_queue *queue)
+bool disk_queue_is_idle(struct disk_queue *queue)
 {
     pthread_mutex_lock(&queue->lock);
-    const bool is_empty =
+    const bool is_idle =
         queue->in_ring == 0 && queue->busy == 0 && queue->finished.first == NULL;
     pthread_mutex_unlock(&queue->lock);
-    return is_empty;
+    return is_idle;
 }
 
 /* Callbacks may submit again, to either: until none did. */
@@ -437,5 +436,5 @@ void disk_queue_drain(struct disk_queue *queue)
             threads_idle_await(queue);
         }
         disk_queue_reap(queue);
-    } while (!is_empty(queue));
+    } while (!disk_queue_is_idle(queue));
 }

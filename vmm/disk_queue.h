@@ -80,5 +80,7 @@ void disk_queue_submit(struct disk_queue *queue, struct disk_request *request);
 void disk_queue_push(struct disk_queue *queue);
 /* Fires the callbacks of what is done. */
 void disk_queue_reap(struct disk_queue *queue);
+/* Whether nothing is in flight, and nothing done waits for its callback. */
+bool disk_queue_is_idle(struct disk_queue *queue);
 /* Reaps until nothing is in flight, nor submitted by a callback. */
 void disk_queue_drain(struct disk_queue *queue);

@@ -423,6 +423,15 @@ handle(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 
 /* ---- callbacks ---- */
 
+/* The end of a reset that the driver waits for. */
+static void drop_end(struct block *block)
+{
+    if (block->dropping && disk_queue_is_idle(block->disk_queue)) {
+        block->dropping = false;
+        virtio_device_reset_end(&block->device);
+    }
+}
+
 static void on_disk_event(void *context, uint64_t token, unsigned events)
 {
     struct block *block = context;
@@ -431,6 +440,7 @@ static void on_disk_event(void *context, uint64_t token, unsigned events)
     virtio_device_enter(&block->device);
     disk_queue_reap(block->disk_queue);
     signal_all(block);
+    drop_end(block);
     virtio_device_leave(&block->device);
 }
 
@@ -485,6 +495,16 @@ static void block_reset(struct virtio_device *device)
     kept_drop(block);
 }
 
+/* A disk may take its time: whoever needs the lock meanwhile, the thread of all devices
+ * before all, does not wait for it. */
+static bool block_reset_begin(struct virtio_device *device)
+{
+    struct block *block = block_of(device);
+    kept_drop(block);
+    block->dropping = !disk_queue_is_idle(block->disk_queue);
+    return block->dropping;
+}
+
 /* There may be room by now. */
 static void block_start(struct virtio_device *device)
 {
@@ -503,6 +523,7 @@ static void block_stop(struct virtio_device *device)
     struct block *block = block_of(device);
     disk_queue_drain(block->disk_queue);
     signal_all(block);
+    drop_end(block);
 }
 
 /* No state holds a request that was taken and not answered. */
@@ -618,6 +639,7 @@ static const struct virtio_ops block_ops = {
     .init = block_init,
     .notify = block_notify,
     .reset = block_reset,
+    .reset_begin = block_reset_begin,
     .start = block_start,
     .stop = block_stop,
     .may_save = block_may_save,

@@ -11,7 +11,8 @@
  * What the disk could not do is an I/O error for the guest, too, and its listener hears
  * of it. With a listener a change for which the host has no room (disk_has_no_room) is
  * not answered but kept: whenever the device is started it is tried again, and a reset
- * drops it. While something is kept the device refuses to be saved.
+ * drops it. While something is kept the device refuses to be saved. A reset that the
+ * driver asks for takes as long as what is in flight, and nobody but the driver waits.
  *
  * Ownership: takes the disk. Limits: VIRTIO_BLOCK_REQUEST_MAX bytes in one request.
  */

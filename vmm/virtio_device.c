@@ -51,7 +51,9 @@ void virtio_device_leave(struct virtio_device *device)
 
 static bool driver_ready(const struct virtio_device *device)
 {
-    return (device->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) == VIRTIO_DRIVER_OK;
+    return (device->status & (VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET)) ==
+               VIRTIO_DRIVER_OK &&
+           !device->resetting;
 }
 
 bool virtio_device_active(const struct virtio_device *device)
@@ -220,6 +222,12 @@ void virtio_device_reset(struct virtio_device *device)
     if (device->ops->reset != NULL) {
         device->ops->reset(device);
     }
+    virtio_device_reset_end(device);
+}
+
+void virtio_device_reset_end(struct virtio_device *device)
+{
+    device->resetting = false;
     device->status = 0;
     device->features = 0;
     device->again_queues = 0;
@@ -268,7 +276,7 @@ bool virtio_device_sync_last(struct virtio_device *device,
 
 void virtio_device_save(struct virtio_device *device, struct bytes_writer *writer)
 {
-    REQUIRE(!device->running);
+    REQUIRE(!device->running && !device->resetting);
     bytes_write_u64(writer, device->features_offered);
     bytes_write_u64(writer, device->features);
     bytes_write_u8(writer, device->status);
@@ -361,8 +369,15 @@ static void queues_take_features(struct virtio_device *device)
 
 void virtio_device_write_status(struct virtio_device *device, uint8_t status)
 {
+    if (device->resetting) {
+        return;
+    }
     if (status == 0) {
-        virtio_device_reset(device);
+        device->resetting =
+            device->ops->reset_begin != NULL && device->ops->reset_begin(device);
+        if (!device->resetting) {
+            virtio_device_reset(device);
+        }
         return;
     }
     const uint8_t known = status & STATUS_KNOWN;
@@ -396,7 +411,7 @@ void virtio_device_write_features(struct virtio_device *device,
                                   uint32_t bits)
 {
     if ((device->status & VIRTIO_FEATURES_OK) || !(device->status & VIRTIO_DRIVER) ||
-        word > 1) {
+        device->resetting || word > 1) {
         return;
     }
     const unsigned shift = word * 32;
@@ -409,7 +424,7 @@ struct virtio_queue *virtio_device_queue_open(struct virtio_device *device,
 {
     const uint8_t mask = VIRTIO_FEATURES_OK | VIRTIO_DRIVER_OK | VIRTIO_NEEDS_RESET;
     if (queue >= device->queue_count || device->queues[queue].enabled ||
-        (device->status & mask) != VIRTIO_FEATURES_OK) {
+        device->resetting || (device->status & mask) != VIRTIO_FEATURES_OK) {
         return NULL;
     }
     return &device->queues[queue];

@@ -6,9 +6,11 @@
  * machine's `struct device`; it owns its virtio device and drives it by the calls below.
  *
  * Life of the type's part: init once; activate when the driver sets DRIVER_OK; notify
- * when it has filled a queue; reset when it starts over. start and stop are the machine's
- * (pause, save): while not running no notify comes, and start notifies every queue once,
- * so a type needs no memory of what it missed. After stop nothing is in flight.
+ * when it has filled a queue; reset when it starts over, which a type may take its time
+ * for (reset_begin): the status is what it was, and nothing moves, until it is done.
+ * start and stop are the machine's (pause, save): while not running no notify comes, and
+ * start notifies every queue once, so a type needs no memory of what it missed. After
+ * stop nothing is in flight.
  *
  * Faults: what the guest gets wrong takes this device out of service: status gets
  * DEVICE_NEEDS_RESET (2.1.2), the driver is told, nothing moves until it resets. The VMM
@@ -87,6 +89,9 @@ struct virtio_ops {
     void (*rewire)(struct virtio_device *device);
     /* Drops what is in flight; the queues are reset after it. */
     void (*reset)(struct virtio_device *device);
+    /* The driver wants that: true when it takes a while, and then the type calls
+     * virtio_device_reset_end when nothing is in flight. Nothing new comes meanwhile. */
+    bool (*reset_begin)(struct virtio_device *device);
     void (*start)(struct virtio_device *device);
     void (*stop)(struct virtio_device *device);
     /* As of struct device_ops, sync without the lock. */
@@ -142,6 +147,7 @@ struct virtio_device {
     uint64_t features_offered;
     uint64_t features; /* what the driver accepted */
     uint8_t status;
+    bool resetting;             /* the driver waits until the status is 0 (4.1.4.3.2) */
     bool running;               /* the machine is */
     uint32_t config_generation; /* 2.5.1; one more after each change */
     unsigned queue_count;
@@ -202,6 +208,8 @@ void virtio_device_again(struct virtio_device *device, unsigned queue);
 void virtio_device_config_changed(struct virtio_device *device);
 /* Out of service until reset: a constant sentence. */
 void virtio_device_fail(struct virtio_device *device, const char *fault);
+/* A reset that has taken a while is done, but for the queues. */
+void virtio_device_reset_end(struct virtio_device *device);
 /* Copies from a configuration struct; bytes beyond it read as zeros. */
 void virtio_config_read(const void *config,
                         size_t config_size,
@@ -225,7 +233,8 @@ int virtio_device_restore(struct virtio_device *device,
                           struct bytes_reader *reader,
                           struct err *err);
 void virtio_device_free(struct virtio_device *device);
-/* The status field: 0 resets, bits are only ever added, and not in every order (3.1). */
+/* The status field: 0 resets, maybe later, bits are only ever added, and not in every
+ * order (3.1). */
 void virtio_device_write_status(struct virtio_device *device, uint8_t status);
 /* 32 feature bits (`word` 0 or 1) that the driver accepts; only before FEATURES_OK. */
 void virtio_device_write_features(struct virtio_device *device,

@@ -170,7 +170,7 @@ static uint64_t get_status(struct virtio_pci *pci)
 
 static bool is_driven(const struct virtio_pci *pci)
 {
-    return (pci->virtio->status & VIRTIO_DRIVER_OK) != 0;
+    return (pci->virtio->status & VIRTIO_DRIVER_OK) != 0 && !pci->virtio->resetting;
 }
 
 static void set_status(struct virtio_pci *pci, uint64_t value)

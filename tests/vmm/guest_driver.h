@@ -190,10 +190,19 @@ static inline void guest_queue_setup(struct guest *guest, unsigned queue, uint16
     guest_set(guest, GUEST_QUEUE_ENABLE, 2, 1);
 }
 
+/* As 4.1.4.3.2 has it. */
+static inline void guest_reset(struct guest *guest)
+{
+    guest_set(guest, GUEST_STATUS, 1, 0);
+    while (guest_get(guest, GUEST_STATUS, 1) != 0) {
+        REQUIRE(poller_step(guest->poller, GUEST_WAIT_MS) > 0);
+    }
+}
+
 /* From reset to DRIVER_OK with these features (and VERSION_1). */
 static inline void guest_drive(struct guest *guest, uint64_t features)
 {
-    guest_set(guest, GUEST_STATUS, 1, 0);
+    guest_reset(guest);
     guest_set(guest, GUEST_STATUS, 1, VIRTIO_ACKNOWLEDGE);
     guest_set(guest, GUEST_STATUS, 1, VIRTIO_ACKNOWLEDGE | VIRTIO_DRIVER);
     guest_features_accept(guest, features | VIRTIO_F_MODERN);

@@ -398,6 +398,50 @@ static const struct disk_ops slow_ops = {.kind = "slow",
                                          .write = slow_write,
                                          .free = slow_free};
 
+/* The device may be looked at, and asked, while its driver waits for it; nothing that the
+ * driver says meanwhile counts, and nothing comes later than the end of the reset. */
+START_TEST(a_reset_does_not_wait_for_a_slow_disk_but_its_driver_does)
+{
+    static struct virtual_disk disk = {.ops = &slow_ops, .size_bytes = SECTORS * 512};
+    static const struct rate_spec unlimited = {0};
+    struct virtio_device *device = NULL;
+    device_free(&guest.pci->device);
+    ck_assert_int_eq(pipe(slow_gate), 0);
+    ck_assert_int_eq(virtio_block_new(&guest.place, &spec, &disk, &device, NULL), 0);
+    guest_attach(&guest, device);
+    guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
+    const uint64_t data = guest_alloc(&guest, 512);
+    (void)post(IN, 0, data, 512, true);
+    guest_kick(&guest, 0);
+
+    guest_set(&guest, GUEST_STATUS, 1, 0);
+
+    const uint64_t status = guest_get(&guest, GUEST_STATUS, 1);
+    ck_assert_uint_ne(status, 0);
+    virtio_block_limit(device, &unlimited, &unlimited);
+    guest_set(&guest, GUEST_STATUS, 1, status | VIRTIO_FAILED);
+    (void)post(IN, 0, data, 512, true);
+    guest_kick(&guest, 0);
+    ck_assert_uint_eq(guest_get(&guest, GUEST_STATUS, 1), status);
+    ck_assert_uint_eq(device->queues[0].in_flight_count, 1);
+    const unsigned interrupts = guest.interrupts[1];
+    ck_assert_int_eq(write(slow_gate[1], "x", 1), 1);
+    if (_i == 0) {
+        guest_reset(&guest);
+    } else {
+        device_stop(&guest.pci->device);
+        ck_assert_uint_eq(guest_get(&guest, GUEST_STATUS, 1), 0);
+        device_start(&guest.pci->device);
+    }
+
+    ck_assert_uint_eq(guest.interrupts[1], interrupts);
+    ck_assert_uint_eq(device->queues[0].in_flight_count, 0);
+    guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
+    ck_assert_int_eq(write(slow_gate[1], "x", 1), 1);
+    ck_assert_uint_eq(request(IN, 0, data, 512, true), OK);
+}
+END_TEST
+
 /* By direction: whoever reads from a hole brings a page as well. */
 START_TEST(a_block_is_not_unplugged_under_a_request)
 {
@@ -633,6 +677,8 @@ int main(void)
     tcase_add_test(tests, a_read_only_disk_says_so_and_stays);
     tcase_add_test(tests, a_full_queue_of_requests_is_answered);
     tcase_add_test(tests, a_reset_drops_what_is_in_flight);
+    tcase_add_loop_test(tests, a_reset_does_not_wait_for_a_slow_disk_but_its_driver_does,
+                        0, 2);
     tcase_add_loop_test(tests, a_block_is_not_unplugged_under_a_request, 0, 2);
     tcase_add_test(tests, a_limited_disk_answers_late_but_answers);
     tcase_add_test(tests, reads_are_in_the_dirty_log);
