@@ -115,9 +115,9 @@ msrs_name(const struct kvm_msr_list *list, uint32_t *ret_count, struct err *err)
     return named;
 }
 
-struct many_msrs {
+union many_msrs {
     struct kvm_msrs head;
-    struct kvm_msr_entry room[MSRS_AT_ONCE];
+    uint8_t room[sizeof(struct kvm_msrs) + MSRS_AT_ONCE * sizeof(struct kvm_msr_entry)];
 };
 
 /* There are MSRs that this vCPU has not: what KVM refuses, which ends a call, is left
@@ -126,7 +126,7 @@ static int msrs_take(struct vcpu_state *state, int vcpu_fd, int kvm_fd, struct e
 {
     CLEANUP_FREE struct kvm_msr_list *list = msr_list_read(kvm_fd, err);
     uint32_t count = 0;
-    struct many_msrs many;
+    union many_msrs many;
     if (list == NULL) {
         return err != NULL && err->code != 0 ? err->code : -ENOMEM;
     }
