@@ -426,7 +426,9 @@ static void on_panicked(struct engine_qmp_run *run, const json_t *data)
 
 static void on_disk_error(struct engine_qmp_run *run, const json_t *data)
 {
-    run->disk_fault = strcmp(json_member_text(data, "action", ""), "stop") == 0;
+    const char *action = json_member_text(data, "action", "");
+    run->disk_fault = strcmp(action, "stop") == 0;
+    run->unwritten |= run->ending != NULL && strcmp(action, "ignore") == 0;
     if (!run->waiting) {
         log_warn("engine", "a disk of a VM cannot be written or read",
                  KV_STR("vm", run->vm.name),

@@ -27,7 +27,7 @@
 enum disk_fault_kind {
     DISK_FAULT_READ = 0,
     DISK_FAULT_CHANGE,
-    DISK_FAULT_LAST, /* the flush of a disk that leaves */
+    DISK_FAULT_LAST, /* the flush of a disk that leaves, or whose machine ends */
     DISK_FAULT_KEPT, /* a change for which there is no room */
     DISK_FAULT_KIND_COUNT
 };

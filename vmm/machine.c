@@ -581,19 +581,6 @@ int machine_pause(struct machine *machine, struct err *err)
     }
 }
 
-/* A disk may know what was written, but not flushed, by what it has in memory alone. */
-static void devices_sync_last(struct machine *machine)
-{
-    for (unsigned i = 0; i < machine->platform.device_count; i++) {
-        struct device *device = machine->platform.devices[i];
-        struct err err = {0};
-        if (device_sync(device, &err) < 0) {
-            log_error("vmm", "what the guest has written may not all be in its file",
-                      KV_STR("device", device->name), KV_STR("why", err.text));
-        }
-    }
-}
-
 void machine_halt(struct machine *machine)
 {
     atomic_store(&machine->gives_ram_up, true);
@@ -602,7 +589,7 @@ void machine_halt(struct machine *machine)
         stand_still(machine);
         machine->state = MACHINE_PAUSED;
     }
-    devices_sync_last(machine);
+    machine_slots_sync_last(machine);
 }
 
 /* ---- its state as bytes */

@@ -151,9 +151,10 @@ int machine_start_threads(struct machine *machine, struct err *err);
 int machine_run(struct machine *machine, struct err *err);
 /* Stands still: when it returns no CPU runs and no device works. */
 int machine_pause(struct machine *machine, struct err *err);
-/* The same before it is freed: what of its RAM is not there is not waited for. What its
- * guest has written is durable then, flushed or not; a device that could not do it is
- * logged. */
+/* The same before it is freed, and all that it is good for: what of its RAM is not there
+ * is not waited for. What its guest has written is durable then, flushed or not, all
+ * disks at a time; one that could not do it is logged, and who listens to it is told as
+ * of one that leaves (virtio_block.h). */
 void machine_halt(struct machine *machine);
 /* Writes a stream of its state without RAM, while it is held (and loaded) or paused
  * (machine_state.h); the number of sections so far. A reset or an end that the guest has

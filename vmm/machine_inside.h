@@ -91,5 +91,8 @@ void machine_let_run(struct machine *machine);
 void machine_slots_empty(struct machine *machine, uint8_t slots);
 /* Waits until those that go have gone. */
 void machine_slots_settle(struct machine *machine);
+/* The end of a machine that stands still: what its devices have written is durable, or
+ * was told of. They are reset. */
+void machine_slots_sync_last(struct machine *machine);
 /* What the guest has let go goes. */
 void machine_let_go_take(struct machine *machine);

@@ -85,6 +85,49 @@ void machine_slots_settle(struct machine *machine)
     }
 }
 
+/* With the device's lock held. */
+static void on_synced_last(void *context, int code)
+{
+    *(int *)context = code;
+}
+
+static bool slot_leaves(const struct machine *machine, unsigned slot)
+{
+    return pci_plug_has(slot) && machine->leavers[slot - PCI_PLUG_FIRST].leaves;
+}
+
+/* A disk may know what was written, but not flushed, by what it has in memory alone. All
+ * are asked before one is waited for. */
+void machine_slots_sync_last(struct machine *machine)
+{
+    struct virtio_pci *waits[PCI_SLOTS_MAX + 1] = {NULL};
+    int codes[PCI_SLOTS_MAX + 1] = {0};
+    for (unsigned slot = 1; slot <= PCI_SLOTS_MAX; slot++) {
+        const struct virtio_synced synced = {on_synced_last, &codes[slot]};
+        struct virtio_pci *function = pci_bus_function(machine->platform.pci, slot);
+        if (function == NULL || slot_leaves(machine, slot)) {
+            continue; /* one that leaves is at it */
+        }
+        virtio_device_enter(function->virtio);
+        if (virtio_device_sync_last(function->virtio, &synced)) {
+            waits[slot] = function;
+        }
+        virtio_device_leave(function->virtio);
+    }
+    machine_slots_settle(machine);
+    for (unsigned slot = 1; slot <= PCI_SLOTS_MAX; slot++) {
+        if (waits[slot] == NULL) {
+            continue;
+        }
+        device_reset(&waits[slot]->device); /* which waits for what is in flight */
+        if (codes[slot] < 0) {
+            log_error("vmm", "what the guest has written may not all be in its file",
+                      KV_STR("device", waits[slot]->device.name),
+                      KV_STR("why", err_sentence(codes[slot])));
+        }
+    }
+}
+
 /* Those that have all in their files by now. */
 static void leavers_take(struct machine *machine)
 {

@@ -87,7 +87,7 @@ struct slot {
     struct iovec pieces[PIECES_MAX];
 };
 
-/* The flush of a device that leaves. */
+/* The flush of a device that leaves, or whose machine ends. */
 struct last_flush {
     struct disk_request request;
     struct block *block;

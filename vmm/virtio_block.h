@@ -50,7 +50,7 @@ struct virtio_block_fault {
     enum disk_operation operation;
     int code;     /* negative */
     bool is_kept; /* the guest does not know of it */
-    bool is_last; /* nor of this: the device has left it */
+    bool is_last; /* nor of this: the device has left it, or the machine has ended */
 };
 
 /* Who hears of faults: called with the device's lock held, on any of its threads. */

@@ -97,8 +97,8 @@ struct virtio_ops {
     /* As of struct device_ops, sync without the lock. */
     int (*may_save)(struct virtio_device *device, struct err *err);
     int (*sync)(struct virtio_device *device, struct err *err);
-    /* The same by threads of its own, of one that has been stopped and reset for good;
-     * false: there is nothing to be done. */
+    /* The same by threads of its own, of one that has stopped for good; a reset waits for
+     * it. False: there is nothing to be done. */
     bool (*sync_last)(struct virtio_device *device, const struct virtio_synced *synced);
     void (*save)(struct virtio_device *device, struct bytes_writer *writer);
     /* `version` is the transport's; after the common part has been taken. */

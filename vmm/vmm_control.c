@@ -383,6 +383,11 @@ void vmm_control_unplugged(struct vmm_control *control, const char *name)
                      json_pack("{s:s, s:s}", "device", name, "path", path));
 }
 
+void vmm_control_halted(struct vmm_control *control)
+{
+    (void)faults_tell(control); /* it stands still */
+}
+
 void vmm_control_close(struct vmm_control *control)
 {
     control->server = qmp_server_close(control->server);

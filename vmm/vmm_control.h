@@ -14,7 +14,8 @@
  * (action "stop"), the machine stands still in "io-error" until cont, which tries again,
  * or system_reset, which drops the change and goes on; the guest knows of anything else
  * (action "report"), but of what a disk could not make durable when it left (action
- * "ignore", before DEVICE_DELETED). Disks and NICs come and go by blockdev-add,
+ * "ignore", before DEVICE_DELETED) or when the machine ended (the same, the last that is
+ * heard). Disks and NICs come and go by blockdev-add,
  * netdev_add, device_add and device_del (vmm_plug.h), which an event DEVICE_DELETED
  * follows when the guest has let go. Threads: the poller's. Ownership: borrows the
  * machine; owns the server.
@@ -85,4 +86,6 @@ void vmm_control_reset(struct vmm_control *control);
 void vmm_control_crash_loaded(struct vmm_control *control);
 void vmm_control_leaves(struct vmm_control *control, const struct virtio_device *device);
 void vmm_control_unplugged(struct vmm_control *control, const char *name);
+/* The machine was halted (machine_halt): tells of what its disks could not. */
+void vmm_control_halted(struct vmm_control *control);
 void vmm_control_close(struct vmm_control *control);

@@ -406,6 +406,7 @@ static void vmm_end(struct vmm *vmm)
 {
     if (vmm->machine != NULL) {
         machine_halt(vmm->machine);
+        vmm_control_halted(&vmm->control);
     }
     vmm_control_close(&vmm->control);
     vmm->console = console_port_close(vmm->console);

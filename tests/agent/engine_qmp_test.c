@@ -342,6 +342,37 @@ START_TEST(one_that_waits_for_its_disk_is_let_try_again_and_again)
 }
 END_TEST
 
+/* Its guest is off (_i of 0), or has just lost that disk. */
+START_TEST(a_disk_that_is_not_durable_at_the_end_is_known_at_the_exit)
+{
+    static const char off[] =
+        "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}\r\n";
+    static const char lost[] =
+        "{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": \"ignore\"}}\r\n";
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+    turn_until(&runs);
+    ck_assert_int_eq(kill(child, SIGSTOP), 0); /* it takes its time to end */
+
+    if (_i == 0) {
+        ck_assert_int_eq(fd_write_full(peer, off, sizeof(off) - 1), 0);
+    }
+    ck_assert_int_eq(fd_write_full(peer, lost, sizeof(lost) - 1), 0);
+    if (_i == 1) {
+        ck_assert_int_eq(fd_write_full(peer, off, sizeof(off) - 1), 0);
+    }
+    runs = 0;
+    say_event("RESUME"); /* heard behind them */
+    turn_until(&runs);
+    ck_assert_int_eq(kill(child, SIGCONT), 0);
+    turn_until(&exits);
+
+    ck_assert_int_eq(end, ENGINE_END_GUEST_SHUTDOWN);
+    ck_assert_int_eq(unwritten, _i == 0);
+}
+END_TEST
+
 /* Behind a try that was on its way. */
 static long hear_stop(void)
 {
@@ -578,6 +609,8 @@ int main(void)
                         3);
     tcase_add_test(tests, a_process_waits_at_the_gate_until_it_is_released);
     tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
+    tcase_add_loop_test(tests, a_disk_that_is_not_durable_at_the_end_is_known_at_the_exit,
+                        0, 2);
     tcase_add_test(tests, one_that_waits_for_its_disk_is_let_try_again_and_again);
     tcase_add_test(tests, a_pause_of_one_that_waits_for_its_disk_goes_before);
     tcase_add_test(tests, a_pause_that_is_refused_leaves_it_waiting);

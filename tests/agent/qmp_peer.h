@@ -36,6 +36,7 @@ static unsigned spawns, helds, exits, notes, waits, pauses, runs, plugged;
 static uint32_t cpus;
 static char note[256], missing[256];
 static enum engine_end end;
+static bool unwritten;
 static char why[ENGINE_REASON_SIZE];
 
 static inline void on_tick(void *context)
@@ -81,6 +82,7 @@ static inline void on_exited(void *context, const struct engine_exit *exit)
     (void)context;
     exits++;
     end = exit->end;
+    unwritten = exit->unwritten;
     (void)snprintf(why, sizeof(why), "%s", exit->reason);
 }
 

@@ -3,21 +3,29 @@
  * each of whose system calls is seen by ptrace; and its log. */
 #include "micro_kernel.h"
 #include "ring_allowed.h"
+#include "support/temp_dir.h"
 #include "support/test_main.h"
 #include "vmm/io_ring.h"
 
 #include <check.h>
 
+#include <errno.h>
 #include <fcntl.h>
+#include <linux/filter.h>
+#include <linux/seccomp.h>
 #include <signal.h>
 #include <stdbool.h>
+#include <stddef.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/eventfd.h>
 #include <sys/mman.h>
+#include <sys/prctl.h>
 #include <sys/ptrace.h>
+#include <sys/socket.h>
 #include <sys/syscall.h>
+#include <sys/un.h>
 #include <sys/user.h>
 #include <sys/wait.h>
 #include <unistd.h>
@@ -203,6 +211,94 @@ START_TEST(a_disk_is_read_by_a_ring_behind_all_walls)
 }
 END_TEST
 
+/* A host whose disks cannot be made durable, for this process and what it becomes. */
+static void syncs_fail(void)
+{
+    struct sock_filter rows[] = {
+        BPF_STMT(BPF_LD | BPF_W | BPF_ABS, offsetof(struct seccomp_data, nr)),
+        BPF_JUMP(BPF_JMP | BPF_JEQ | BPF_K, SYS_fdatasync, 0, 1),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ERRNO | EIO),
+        BPF_STMT(BPF_RET | BPF_K, SECCOMP_RET_ALLOW)};
+    const struct sock_fprog filter = {sizeof(rows) / sizeof(rows[0]), rows};
+    if (prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0) != 0 ||
+        prctl(PR_SET_SECCOMP, SECCOMP_MODE_FILTER, &filter) != 0) {
+        _exit(97);
+    }
+}
+
+/* A client of the listener at `path`, and all that is said until it is greeted. */
+static int client_of(const char *path, pid_t pid)
+{
+    static const char hello[] = "{\"execute\":\"qmp_capabilities\"}\n";
+    struct sockaddr_un address = {.sun_family = AF_UNIX};
+    const int client = socket(AF_UNIX, SOCK_STREAM | SOCK_CLOEXEC, 0);
+    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.90s", path);
+    while (connect(client, (struct sockaddr *)&address, sizeof(address)) != 0) {
+        ck_assert_int_eq(waitpid(pid, NULL, WNOHANG), 0); /* it still comes up */
+        (void)usleep(1000);
+    }
+    ck_assert_int_eq(write(client, hello, sizeof(hello) - 1), sizeof(hello) - 1);
+    return client;
+}
+
+/* Until the words were said, or (NULL) nobody is there any more. */
+static void
+hear_until(int client, const char *words, char *heard, size_t size, size_t *heard_size)
+{
+    ssize_t got;
+    do {
+        got = read(client, heard + *heard_size, size - 1 - *heard_size);
+        *heard_size += got > 0 ? (size_t)got : 0;
+        heard[*heard_size] = '\0';
+    } while (got > 0 && (words == NULL || strstr(heard, words) == NULL));
+    ck_assert_msg(words == NULL || got > 0, "%s", heard);
+}
+
+/* Its guest takes for written what is nowhere then: who controls it has to know. */
+START_TEST(a_disk_that_is_not_durable_at_the_end_is_told_of)
+{
+    struct temp_dir dir;
+    char qmp[128];
+    char heard[8192];
+    size_t heard_size = 0;
+    int status = 0;
+    temp_dir_init(&dir);
+    char *path = temp_dir_path(&dir, "qmp");
+    (void)snprintf(qmp, sizeof(qmp), "unix:%s", path);
+    const char *const arguments[] = {
+        PROGRAM,    "--kernel", "fd:3",     "--disk", "name=d,raw=fd:4",
+        "--memory", "32MiB",    "--serial", "none",   "--qmp",
+        qmp,        NULL};
+    const int given[] = {high(micro_kernel(halt, sizeof(halt))),
+                         high(memfd_create("disk", MFD_CLOEXEC)), -1};
+    ck_assert_int_eq(ftruncate(given[1], 1 << 20), 0);
+    (void)fflush(NULL);
+    const pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        syncs_fail();
+        program_be(arguments, given, false);
+    }
+    const int client = client_of(path, pid);
+    hear_until(client, "\"return\"", heard, sizeof(heard), &heard_size);
+
+    ck_assert_int_eq(kill(pid, SIGTERM), 0);
+
+    hear_until(client, NULL, heard, sizeof(heard), &heard_size);
+    ck_assert_msg(strstr(heard, "\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"device\":"
+                                "\"d\",\"node-name\":\"d\",\"operation\":\"write\","
+                                "\"action\":\"ignore\",\"nospace\":false") != NULL,
+                  "%s", heard);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    (void)close(client);
+    (void)close(given[0]);
+    (void)close(given[1]);
+    free(path);
+    temp_dir_fini(&dir);
+}
+END_TEST
+
 int main(void)
 {
     const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -218,6 +314,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_test(tests, a_kernel_is_read_behind_all_walls);
     tcase_add_loop_test(tests, a_saved_machine_is_read_behind_all_walls, 0, 2);
+    tcase_add_test(tests, a_disk_that_is_not_durable_at_the_end_is_told_of);
     if (ring_allowed("a disk is read by a ring behind all walls")) {
         tcase_add_test(tests, a_disk_is_read_by_a_ring_behind_all_walls);
     }

@@ -320,6 +320,31 @@ START_TEST(a_disk_that_goes_and_is_not_durable_is_told_of_before)
 }
 END_TEST
 
+/* One that stays (_i of 0), or is about to leave, as its machine ends. */
+START_TEST(a_disk_that_is_not_durable_when_its_machine_ends_is_told_of)
+{
+    meet(true);
+    plug_disk();
+    atomic_store(&sync_fault.error, EIO);
+    if (_i == 1) {
+        atomic_store(&sync_fault.is_held, true);
+        ask("device_del", "{\"id\":\"hot\"}", -1);
+        while (atomic_load(&sync_fault.count) == 0) {
+            ck_assert_int_ge(poller_step(poller, 1), 0);
+        }
+        atomic_store(&sync_fault.is_held, false);
+    }
+
+    machine_halt(machine);
+    vmm_control_halted(&control);
+
+    hear("\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"device\":\"hot\",\"node-name\":"
+         "\"node\",\"operation\":\"write\",\"action\":\"ignore\",");
+    ck_assert_uint_eq(atomic_load(&sync_fault.count), 1);
+    ck_assert_uint_eq(atomic_load(&sync_fault.main_count), 0);
+}
+END_TEST
+
 START_TEST(a_set_of_add_fd_is_opened_until_it_is_removed)
 {
     meet(true);
@@ -837,6 +862,8 @@ int main(void)
     tcase_add_loop_test(tests, what_comes_and_goes_leaves_nothing, 0, 2);
     tcase_add_loop_test(tests, a_disk_that_goes_and_is_not_durable_is_told_of_before, 0,
                         2);
+    tcase_add_loop_test(
+        tests, a_disk_that_is_not_durable_when_its_machine_ends_is_told_of, 0, 2);
     tcase_add_test(tests, a_set_of_add_fd_is_opened_until_it_is_removed);
     tcase_add_test(tests, what_a_client_has_not_used_goes_with_it_but_for_names);
     tcase_add_test(tests, an_overlay_comes_with_its_base);
