@@ -34,6 +34,8 @@ struct header {
 struct page {
     uint64_t generation; /* of its newest slot, which is generation % 2 */
     atomic_bool dirty;   /* has bits that no slot holds */
+    /* Changes that set bits right now, which are seen before dirty is. */
+    atomic_uint takers;
     _Atomic uint8_t *bits;
 };
 
@@ -263,9 +265,14 @@ static void blocks_take(struct overlay *overlay, uint64_t first, uint64_t end)
         struct page *page = &overlay->pages[block / PAGE_BLOCKS];
         const uint64_t bit = block % PAGE_BLOCKS;
         const uint8_t mask = (uint8_t)(1u << (bit % 8));
+        if (block_held(overlay, block)) {
+            continue; /* its taker is still counted, or the page dirty or stored */
+        }
+        atomic_fetch_add(&page->takers, 1);
         if (!(atomic_fetch_or(&page->bits[bit / 8], mask) & mask)) {
             atomic_store(&page->dirty, true);
         }
+        atomic_fetch_sub(&page->takers, 1);
     }
 }
 
@@ -493,38 +500,13 @@ overlay_direct_read(const struct virtual_disk *disk, uint64_t offset, uint64_t s
 
 /* Dirty pages as they were before a sync. */
 struct snapshot {
+    uint64_t room;
     uint64_t count;
     struct {
         uint64_t number;
         uint8_t bits[PAGE_BITS_SIZE];
     } pages[];
 };
-
-/* Takes the dirty pages, which are clean then; NULL without memory. */
-static struct snapshot *snapshot_take(struct overlay *overlay)
-{
-    uint64_t count = 0;
-    for (uint64_t i = 0; i < overlay->page_count; i++) {
-        count += atomic_load(&overlay->pages[i].dirty) ? 1 : 0;
-    }
-    struct snapshot *snapshot =
-        malloc(sizeof(*snapshot) + count * sizeof(snapshot->pages[0]));
-    if (snapshot == NULL) {
-        return NULL;
-    }
-    snapshot->count = 0;
-    for (uint64_t i = 0; i < overlay->page_count && snapshot->count < count; i++) {
-        struct page *page = &overlay->pages[i];
-        if (!atomic_exchange(&page->dirty, false)) {
-            continue;
-        }
-        for (uint64_t byte = 0; byte < PAGE_BITS_SIZE; byte++) {
-            snapshot->pages[snapshot->count].bits[byte] = atomic_load(&page->bits[byte]);
-        }
-        snapshot->pages[snapshot->count++].number = i;
-    }
-    return snapshot;
-}
 
 /* For a flush that comes to its end another time: that begins with a sync, so that what
  * is stored by now is durable before its slots' turn comes again. */
@@ -533,6 +515,59 @@ static void snapshot_put_back(struct overlay *overlay, const struct snapshot *sn
     for (uint64_t i = 0; i < snapshot->count; i++) {
         atomic_store(&overlay->pages[snapshot->pages[i].number].dirty, true);
     }
+}
+
+/* Room for twice as many, or for the first; NULL without memory, and the old one stays.
+ */
+static struct snapshot *snapshot_grow(struct snapshot *snapshot)
+{
+    const uint64_t count = snapshot != NULL ? snapshot->count : 0;
+    const uint64_t room = count > 0 ? 2 * count : 1;
+    snapshot = realloc(snapshot, sizeof(*snapshot) + room * sizeof(snapshot->pages[0]));
+    if (snapshot != NULL) {
+        snapshot->room = room;
+        snapshot->count = count;
+    }
+    return snapshot;
+}
+
+/* A bit that somebody was told of has its taker counted still, or the page is dirty, or
+ * it is in a slot: so takers are looked at first. */
+static bool page_has_news(struct page *page)
+{
+    return atomic_load(&page->takers) > 0 || atomic_load(&page->dirty);
+}
+
+/* Takes the pages that are dirty, which are clean then: all of them, however many become
+ * so meanwhile. -ENOMEM: all is as it was. */
+static int snapshot_take(struct overlay *overlay, struct snapshot **ret_snapshot)
+{
+    struct snapshot *snapshot = snapshot_grow(NULL);
+    if (snapshot == NULL) {
+        return -ENOMEM;
+    }
+    for (uint64_t i = 0; i < overlay->page_count; i++) {
+        struct page *page = &overlay->pages[i];
+        if (!page_has_news(page)) {
+            continue;
+        }
+        if (snapshot->count == snapshot->room) {
+            struct snapshot *grown = snapshot_grow(snapshot);
+            if (grown == NULL) {
+                snapshot_put_back(overlay, snapshot);
+                free(snapshot);
+                return -ENOMEM;
+            }
+            snapshot = grown;
+        }
+        atomic_store(&page->dirty, false);
+        for (uint64_t byte = 0; byte < PAGE_BITS_SIZE; byte++) {
+            snapshot->pages[snapshot->count].bits[byte] = atomic_load(&page->bits[byte]);
+        }
+        snapshot->pages[snapshot->count++].number = i;
+    }
+    *ret_snapshot = snapshot;
+    return 0;
 }
 
 static int file_sync(struct overlay *overlay)
@@ -545,11 +580,12 @@ static int file_sync(struct overlay *overlay)
  * whose block is not. */
 static int pages_flush(struct overlay *overlay)
 {
-    struct snapshot *snapshot = snapshot_take(overlay);
-    if (snapshot == NULL) {
-        return -ENOMEM;
+    struct snapshot *snapshot = NULL;
+    int r = snapshot_take(overlay, &snapshot);
+    if (r < 0) {
+        return r;
     }
-    int r = file_sync(overlay);
+    r = file_sync(overlay);
     for (uint64_t i = 0; i < snapshot->count && r == 0; i++) {
         r = page_store(overlay, snapshot->pages[i].number, snapshot->pages[i].bits);
     }
