@@ -578,14 +578,9 @@ static int file_sync(struct overlay *overlay)
 
 /* Stores every dirty page as it was before the data was synced: no bit is on the disk
  * whose block is not. */
-static int pages_flush(struct overlay *overlay)
+static int pages_flush(struct overlay *overlay, const struct snapshot *snapshot)
 {
-    struct snapshot *snapshot = NULL;
-    int r = snapshot_take(overlay, &snapshot);
-    if (r < 0) {
-        return r;
-    }
-    r = file_sync(overlay);
+    int r = file_sync(overlay);
     for (uint64_t i = 0; i < snapshot->count && r == 0; i++) {
         r = page_store(overlay, snapshot->pages[i].number, snapshot->pages[i].bits);
     }
@@ -595,21 +590,22 @@ static int pages_flush(struct overlay *overlay)
     if (disk_has_no_room(r)) { /* a file system that copies what is written */
         snapshot_put_back(overlay, snapshot);
     }
-    free(snapshot);
     return r;
 }
 
 static int overlay_flush(struct virtual_disk *disk)
 {
     struct overlay *overlay = overlay_of(disk);
-    int r = -EIO;
+    struct snapshot *snapshot = NULL;
     pthread_mutex_lock(&overlay->flush_lock);
-    if (!atomic_load(&overlay->failed)) {
-        r = pages_flush(overlay);
+    int r = atomic_load(&overlay->failed) ? -EIO : snapshot_take(overlay, &snapshot);
+    if (r == 0) { /* else nothing was begun that could be lost */
+        r = pages_flush(overlay, snapshot);
         if (r < 0 && !disk_has_no_room(r)) {
             atomic_store(&overlay->failed, true);
         }
     }
+    free(snapshot);
     pthread_mutex_unlock(&overlay->flush_lock);
     return r;
 }

@@ -6,12 +6,14 @@
 
 #include <check.h>
 
+#include <errno.h>
 #include <stdatomic.h>
 #include <stdlib.h>
 
 /* What comes between; each once. */
 static void (*after_a_bit)(void);
 static void (*before_memory)(void);
+static unsigned no_memory; /* allocations from now on, from the next one, that fail */
 
 static void step(void (**between)(void))
 {
@@ -32,6 +34,9 @@ static uint8_t bit_set(_Atomic uint8_t *at, uint8_t mask)
 static void *more_memory(void *memory, size_t size)
 {
     step(&before_memory);
+    if (no_memory > 0 && --no_memory == 0) {
+        return NULL;
+    }
     return realloc(memory, size);
 }
 
@@ -63,6 +68,7 @@ static void write_page(unsigned page)
 static void setup(void)
 {
     after_a_bit = before_memory = NULL;
+    no_memory = 0;
     power_file_init(&file, disk_overlay_file_size(DISK_BYTES), 3);
     ck_assert_int_eq(disk_overlay_create(&file.file, DISK_BYTES, 0, &no_base, NULL), 0);
     ck_assert_int_eq(disk_overlay_open(&file.file, NULL, &no_base, &disk, NULL), 0);
@@ -119,6 +125,23 @@ START_TEST(a_page_that_becomes_dirty_in_a_flush_takes_no_others_place)
 }
 END_TEST
 
+/* Nothing was lost: the next one does it. */
+START_TEST(a_flush_without_memory_is_made_another_time)
+{
+    write_page(0);
+    write_page(1);
+    write_page(2);
+    no_memory = (unsigned)_i + 1;
+
+    ck_assert_int_eq(disk_flush(disk), -ENOMEM);
+    ck_assert_int_eq(disk_flush(disk), 0);
+
+    for (unsigned page = 0; page < 3; page++) {
+        ck_assert(holds_after_a_crash(page));
+    }
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("disk_overlay_races");
@@ -126,6 +149,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_block_that_two_take_is_durable_when_one_of_them_has_flushed);
     tcase_add_test(tests, a_page_that_becomes_dirty_in_a_flush_takes_no_others_place);
+    tcase_add_loop_test(tests, a_flush_without_memory_is_made_another_time, 0, 3);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
