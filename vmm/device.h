@@ -40,7 +40,7 @@ struct device_ops {
     void (*reset)(struct device *device);
     /* Lets work flow (again). */
     void (*start)(struct device *device);
-    /* Drains what is in flight and holds the rest back. */
+    /* Drains what is in flight, for as long as that takes, and holds the rest back. */
     void (*stop)(struct device *device);
     /* Makes durable what the guest takes for written; only while stopped, on any thread
      * and without the lock. 0 or an error. After it a state that was saved since the stop

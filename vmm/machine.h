@@ -149,7 +149,9 @@ int machine_load(struct machine *machine, struct err *err);
 int machine_start_threads(struct machine *machine, struct err *err);
 /* Lets the CPUs run: BERTH_EPHASE when the guest has ended. Running already is fine. */
 int machine_run(struct machine *machine, struct err *err);
-/* Stands still: when it returns no CPU runs and no device works. */
+/* Stands still: when it returns no CPU runs and no device works. It waits for what
+ * devices have in flight, as long as a disk takes, and with it whoever its thread serves.
+ */
 int machine_pause(struct machine *machine, struct err *err);
 /* The same before it is freed, and all that it is good for: what of its RAM is not there
  * is not waited for. What its guest has written is durable then, flushed or not, all

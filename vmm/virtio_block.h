@@ -12,7 +12,8 @@
  * of it. With a listener a change for which the host has no room (disk_has_no_room) is
  * not answered but kept: whenever the device is started it is tried again, and a reset
  * drops it. While something is kept the device refuses to be saved. A reset that the
- * driver asks for takes as long as what is in flight, and nobody but the driver waits.
+ * driver asks for takes as long as what is in flight, and nobody but the driver waits;
+ * for a stop (the machine pauses, is saved or ends) the machine's thread waits as long.
  *
  * Ownership: takes the disk. Limits: VIRTIO_BLOCK_REQUEST_MAX bytes in one request.
  */

@@ -5,7 +5,8 @@
  * Shapes: opaque `struct vmm_snapshot`, for one save after the other. Devices and vCPUs
  * are taken at once by begin; disks are made durable, and RAM and the file
  * (snapshot_file.h) are written, by a thread of its own. Until it is done the machine has
- * to stand still: that is for the owner to see to. Threads: the poller's; `done` comes
+ * to stand still: that is for the owner to see to (and takes as long as what disks have
+ * in flight, machine_pause). Threads: the poller's; `done` comes
  * from the poller. Ownership: machine and poller are borrowed, the descriptor is taken.
  * Errors: of begin, at once and nothing has begun; of the rest, in the report.
  */
