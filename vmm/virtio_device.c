@@ -163,7 +163,7 @@ static void on_again(void *context, uint64_t token, unsigned events)
 void virtio_device_config_changed(struct virtio_device *device)
 {
     device->config_generation++;
-    if (device->status & VIRTIO_DRIVER_OK) {
+    if ((device->status & VIRTIO_DRIVER_OK) && !device->resetting) {
         counter_add(&device->interrupts, 1);
         device_line_raise(&device->config_line, 0);
     }
@@ -183,7 +183,7 @@ void virtio_device_fail(struct virtio_device *device, const char *fault)
     if (device->ops->failed != NULL) {
         device->ops->failed(device);
     }
-    if (device->status & VIRTIO_DRIVER_OK) { /* 2.1.2 */
+    if ((device->status & VIRTIO_DRIVER_OK) && !device->resetting) { /* 2.1.2 */
         device_line_raise(&device->config_line, 0);
     }
 }
@@ -234,6 +234,7 @@ void virtio_device_reset_end(struct virtio_device *device)
     for (unsigned i = 0; i < device->queue_count; i++) {
         virtio_queue_reset(&device->queues[i]);
     }
+    device_line_raise(&device->reset_line, 0);
 }
 
 void virtio_device_start(struct virtio_device *device)

@@ -7,10 +7,10 @@
  *
  * Life of the type's part: init once; activate when the driver sets DRIVER_OK; notify
  * when it has filled a queue; reset when it starts over, which a type may take its time
- * for (reset_begin): the status is what it was, and nothing moves, until it is done.
- * start and stop are the machine's (pause, save): while not running no notify comes, and
- * start notifies every queue once, so a type needs no memory of what it missed. After
- * stop nothing is in flight.
+ * for (reset_begin): the status is what it was, and nothing moves, until it is done; what
+ * the driver writes meanwhile is gone then. start and stop are the machine's (pause,
+ * save): while not running no notify comes, and start notifies every queue once, so a
+ * type needs no memory of what it missed. After stop nothing is in flight.
  *
  * Faults: what the guest gets wrong takes this device out of service: status gets
  * DEVICE_NEEDS_RESET (2.1.2), the driver is told, nothing moves until it resets. The VMM
@@ -143,6 +143,7 @@ struct virtio_device {
     pthread_mutex_t *lock;
     struct device_line queue_line;  /* "queue n has used buffers" */
     struct device_line config_line; /* "look at configuration and status" */
+    struct device_line reset_line;  /* "all is as after power-on": so is the transport */
     struct virtio_wires wires;
     uint64_t features_offered;
     uint64_t features; /* what the driver accepted */

@@ -85,6 +85,12 @@ static void registers_reset(struct virtio_pci *pci)
     }
 }
 
+static void on_reset_line(void *context, unsigned number)
+{
+    (void)number;
+    registers_reset(context);
+}
+
 /* ---- the common configuration structure (4.1.4.3) ---- */
 
 /* The selected queue, or NULL. */
@@ -179,9 +185,6 @@ static void set_status(struct virtio_pci *pci, uint64_t value)
     virtio_device_write_status(pci->virtio, (uint8_t)value);
     if (is_driven(pci) != was_driven) {
         device_line_raise(&pci->function.moved, 0);
-    }
-    if ((uint8_t)value == 0) {
-        registers_reset(pci);
     }
 }
 
@@ -575,7 +578,6 @@ static void pci_reset(struct device *device)
 {
     struct virtio_pci *pci = pci_of(device);
     virtio_device_reset(pci->virtio);
-    registers_reset(pci);
     pci_function_reset(&pci->function);
     msix_reset(&pci->msix);
 }
@@ -721,6 +723,7 @@ int virtio_pci_new(struct virtio_device *take_virtio,
     pci->virtio->lock = &pci->device.lock;
     pci->virtio->queue_line = (struct device_line){on_queue_line, pci};
     pci->virtio->config_line = (struct device_line){on_config_line, pci};
+    pci->virtio->reset_line = (struct device_line){on_reset_line, pci};
     registers_reset(pci);
     function_setup(pci);
     pci->msix.changed = (struct device_line){on_vector_changed, pci};
