@@ -5,6 +5,7 @@
 #include "base/require.h"
 
 #include <errno.h>
+#include <stdatomic.h>
 #include <stddef.h>
 #include <stdlib.h>
 #include <string.h>
@@ -156,14 +157,26 @@ static int msr_apply(const struct kvm_msr_entry *entry, int vcpu_fd)
     return kvm_call(vcpu_fd, KVM_SET_MSRS, &msr, "set an MSR", NULL) == 1 ? 0 : -EIO;
 }
 
+static bool may_log_refusal(void)
+{
+    static atomic_uint count; /* up to the limit */
+    unsigned so_far = atomic_load(&count);
+    while (so_far < VCPU_REFUSALS_LOGGED &&
+           !atomic_compare_exchange_weak(&count, &so_far, so_far + 1)) {
+    }
+    return so_far < VCPU_REFUSALS_LOGGED;
+}
+
 /* One that can be read but is refused as it was read is read only: nothing is lost when
  * it is that anyway. */
 static void refusal_tell(const struct kvm_msr_entry *entry, int vcpu_fd)
 {
     union one_msr msr = {.head = {.nmsrs = 1}};
     msr.head.entries[0].index = entry->index;
-    if (kvm_call(vcpu_fd, KVM_GET_MSRS, &msr, "read an MSR", NULL) != 1 ||
-        msr.head.entries[0].data != entry->data) {
+    const bool is_lost =
+        kvm_call(vcpu_fd, KVM_GET_MSRS, &msr, "read an MSR", NULL) != 1 ||
+        msr.head.entries[0].data != entry->data;
+    if (is_lost && may_log_refusal()) {
         log_warn("vmm", "KVM does not take an MSR of the guest's",
                  KV_U64("index", entry->index), KV_U64("value", entry->data));
     }

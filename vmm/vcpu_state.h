@@ -4,7 +4,7 @@
  * from a parked vCPU, applied to a parked vCPU of the same CPUID table. The order of both
  * is a table in vcpu_state.c with the reason for each place. A timer
  * that has gone off while the vCPU was parked is due again in the state. An MSR that KVM
- * does not take is logged. Threads: none
+ * does not take is logged, the first VCPU_REFUSALS_LOGGED times. Threads: none
  * may run the vCPU meanwhile. Errors: -errno with the step that failed. Limits:
  * VCPU_MSRS_MAX.
  */
@@ -17,8 +17,9 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define VCPU_MSRS_MAX    512u
-#define VCPU_XSAVE_BYTES 4096u /* all but AMX, which nobody is given */
+#define VCPU_MSRS_MAX        512u
+#define VCPU_REFUSALS_LOGGED 32u   /* of a process: each reset of a guest applies again */
+#define VCPU_XSAVE_BYTES     4096u /* all but AMX, which nobody is given */
 
 struct vcpu_state {
     struct kvm_mp_state mp_state;

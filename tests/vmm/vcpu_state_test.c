@@ -187,6 +187,38 @@ START_TEST(a_written_state_is_read_again_and_a_cut_one_refused)
 }
 END_TEST
 
+/* A guest may reset itself as often as it likes: the host's log is not its own. */
+START_TEST(what_kvm_refuses_again_and_again_is_logged_some_times)
+{
+    struct vcpu_state state;
+    char line[512];
+    unsigned lines = 0;
+    FILE *logged = tmpfile();
+    ck_assert_ptr_nonnull(logged);
+    ck_assert_int_eq(vcpu_state_take(&state, vcpu_fd, kvm_fd, NULL), 0);
+    ck_assert_uint_gt(state.msr_count, 2);
+    for (uint32_t i = 0; i < 2; i++) {
+        state.msrs[state.msr_count - 1 - i].index = 0xdead0000 + i; /* there is none */
+    }
+    const int usual = dup(STDERR_FILENO);
+    ck_assert_int_ge(dup2(fileno(logged), STDERR_FILENO), 0);
+
+    for (unsigned i = 0; i < VCPU_REFUSALS_LOGGED; i++) {
+        ck_assert_int_eq(vcpu_state_apply(&state, true, vcpu_fd, NULL), 0);
+    }
+
+    ck_assert_int_ge(dup2(usual, STDERR_FILENO), 0);
+    rewind(logged);
+    while (fgets(line, sizeof(line), logged) != NULL) {
+        lines += strstr(line, "does not take an MSR") != NULL;
+    }
+    ck_assert_uint_eq(lines, VCPU_REFUSALS_LOGGED);
+    (void)fclose(logged);
+    (void)close(usual);
+    vcpu_state_fini(&state);
+}
+END_TEST
+
 START_TEST(a_part_that_kvm_refuses_is_named)
 {
     struct vcpu_state state;
@@ -216,6 +248,7 @@ int main(void)
     tcase_add_test(tests, what_kvm_does_not_list_comes_back_too);
     tcase_add_test(tests, the_counter_of_a_young_guest_does_not_go_back);
     tcase_add_test(tests, a_written_state_is_read_again_and_a_cut_one_refused);
+    tcase_add_test(tests, what_kvm_refuses_again_and_again_is_logged_some_times);
     tcase_add_test(tests, a_part_that_kvm_refuses_is_named);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
