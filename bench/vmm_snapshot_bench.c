@@ -126,7 +126,7 @@ static uint64_t save(struct machine *machine, const char *path)
     must(snapshot_file_begin(fd, &err), &err);
     const int sections = machine_save(machine, &state, &err);
     must(sections, &err);
-    must(machine_sync(machine, &err), &err);
+    must(machine_sync(machine, NULL, &err), &err);
     must(ram_image_write(machine_memory(machine), fd, SNAPSHOT_RAM_AT, &progress, &ram,
                          &err),
          &err);

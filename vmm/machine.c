@@ -626,10 +626,13 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
     return machine_state_save(&parts, stream, err);
 }
 
-int machine_sync(struct machine *machine, struct err *err)
+int machine_sync(struct machine *machine, const atomic_bool *wants_stop, struct err *err)
 {
     int r = 0;
     for (unsigned i = 0; r == 0 && i < machine->platform.device_count; i++) {
+        if (wants_stop != NULL && atomic_load(wants_stop)) {
+            return err_set(err, BERTH_ECLOSED, "it was cancelled");
+        }
         r = device_sync(machine->platform.devices[i], err);
     }
     return r;

@@ -29,6 +29,7 @@
 #include "vmm/virtio_device.h"
 #include "vmm/virtio_pci.h"
 
+#include <stdatomic.h>
 #include <stdbool.h>
 #include <stdint.h>
 
@@ -164,8 +165,10 @@ void machine_halt(struct machine *machine);
  * machine_sync. */
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err);
 /* Makes durable what the guest of a machine that was saved, and stands still since, takes
- * for written. On any thread: it takes as long as its disks do. */
-int machine_sync(struct machine *machine, struct err *err);
+ * for written. On any thread: it takes as long as its disks do. BERTH_ECLOSED when
+ * somebody wants it to stop (NULL: nobody), which is looked at before each disk: one that
+ * hangs is not left. */
+int machine_sync(struct machine *machine, const atomic_bool *wants_stop, struct err *err);
 /* Takes the state that was saved, RAM as well, and tells the guest that it is another
  * generation of itself, so that it draws fresh entropy. After an error it is only good to
  * be freed. */

@@ -49,7 +49,7 @@ static int save(struct vmm_snapshot *snapshot, struct err *err)
                 ? snapshot->events.thread_began(snapshot->events.thread_context, err)
                 : 0;
     if (r == 0) {
-        r = machine_sync(snapshot->machine, err);
+        r = machine_sync(snapshot->machine, &snapshot->progress.wants_stop, err);
     }
     if (r < 0) {
         return r;

@@ -56,10 +56,12 @@ int vmm_snapshot_begin(struct vmm_snapshot *snapshot,
                        struct machine *machine,
                        int take_fd,
                        struct err *err);
-/* Has the active one end soon; done tells when it has. */
+/* Has the active one end soon, but not before the disk that is being flushed; done tells
+ * when it has. */
 void vmm_snapshot_cancel(struct vmm_snapshot *snapshot);
 bool vmm_snapshot_is_active(const struct vmm_snapshot *snapshot);
 void vmm_snapshot_report(const struct vmm_snapshot *snapshot,
                          struct vmm_snapshot_report *ret_report);
-/* Cancels, and waits for it. NULL is fine; returns NULL. */
+/* Cancels, and waits for it, a disk that is being flushed too. NULL is fine; returns
+ * NULL. */
 struct vmm_snapshot *vmm_snapshot_free(struct vmm_snapshot *snapshot);

@@ -591,10 +591,12 @@ END_TEST
 /* A disk that flushes when it is let. */
 static atomic_bool flush_is_held;
 static atomic_int flush_result;
+static atomic_uint flush_count;
 
 static int held_flush(struct virtual_disk *disk)
 {
     (void)disk;
+    atomic_fetch_add(&flush_count, 1);
     while (atomic_load(&flush_is_held)) {
         (void)sched_yield();
     }
@@ -606,7 +608,7 @@ static void held_free(struct virtual_disk *disk)
     (void)disk; /* the test's own */
 }
 
-static struct virtio_device *held_disk_add(void)
+static struct virtio_device *held_disk_add(const char *name)
 {
     static const struct disk_ops ops = {
         .kind = "held", .flush = held_flush, .free = held_free};
@@ -616,7 +618,7 @@ static struct virtio_device *held_disk_add(void)
     const struct virtio_place place = machine_place(machine);
     struct virtio_device *device = NULL;
     ck_assert_int_eq(virtio_block_new(&place, &spec, &disk, &device, NULL), 0);
-    ck_assert_int_eq(machine_add_virtio(machine, device, "root", NULL), 0);
+    ck_assert_int_eq(machine_add_virtio(machine, device, name, NULL), 0);
     return device;
 }
 
@@ -629,7 +631,7 @@ START_TEST(a_machine_is_saved_with_its_disks_flushed_and_answers_meanwhile)
     atomic_store(&flush_is_held, true);
     atomic_store(&flush_result, _i == 0 ? 0 : -EIO);
     make(jump, sizeof(jump));
-    struct virtio_device *disk = held_disk_add();
+    struct virtio_device *disk = held_disk_add("root");
     meet();
 
     save_and_ask(fd, "query-status");
@@ -642,6 +644,31 @@ START_TEST(a_machine_is_saved_with_its_disks_flushed_and_answers_meanwhile)
     hear(_i == 0 ? "\"status\":\"completed\"" : "\"status\":\"failed\"");
     ask("query-migrate");
     hear(_i == 0 ? "\"status\":\"completed\"" : "root: flush the disk: ");
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_save_that_is_cancelled_begins_with_no_other_disk)
+{
+    const int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    atomic_store(&flush_is_held, true);
+    atomic_store(&flush_count, 0);
+    make(jump, sizeof(jump));
+    (void)held_disk_add("root");
+    (void)held_disk_add("data");
+    meet();
+    save_and_ask(fd, "query-status");
+    hear("\"status\":\"prelaunch\"");
+    while (atomic_load(&flush_count) == 0) {
+        (void)sched_yield();
+    }
+
+    ask("migrate_cancel");
+    hear("{\"return\":{}}");
+    atomic_store(&flush_is_held, false);
+
+    hear("\"status\":\"cancelled\"");
+    ck_assert_uint_eq(atomic_load(&flush_count), 1);
     (void)close(fd);
 }
 END_TEST
@@ -811,6 +838,7 @@ int main(void)
         tests, a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset, 0, 2);
     tcase_add_loop_test(
         tests, a_machine_is_saved_with_its_disks_flushed_and_answers_meanwhile, 0, 2);
+    tcase_add_test(tests, a_save_that_is_cancelled_begins_with_no_other_disk);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
