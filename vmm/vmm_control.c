@@ -383,8 +383,10 @@ void vmm_control_unplugged(struct vmm_control *control, const char *name)
                      json_pack("{s:s, s:s}", "device", name, "path", path));
 }
 
-void vmm_control_halted(struct vmm_control *control)
+void vmm_control_halt(struct vmm_control *control, struct machine *machine)
 {
+    control->snapshot = vmm_snapshot_free(control->snapshot);
+    machine_halt(machine);
     (void)faults_tell(control); /* it stands still */
 }
 

@@ -87,6 +87,7 @@ void vmm_control_reset(struct vmm_control *control);
 void vmm_control_crash_loaded(struct vmm_control *control);
 void vmm_control_leaves(struct vmm_control *control, const struct virtio_device *device);
 void vmm_control_unplugged(struct vmm_control *control, const char *name);
-/* The machine was halted (machine_halt): tells of what its disks could not. */
-void vmm_control_halted(struct vmm_control *control);
+/* Halts a machine that ends (machine_halt) when nothing saves it any more, and tells of
+ * what its disks could not. Without open it is halted alone. */
+void vmm_control_halt(struct vmm_control *control, struct machine *machine);
 void vmm_control_close(struct vmm_control *control);

@@ -405,8 +405,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
 static void vmm_end(struct vmm *vmm)
 {
     if (vmm->machine != NULL) {
-        machine_halt(vmm->machine);
-        vmm_control_halted(&vmm->control);
+        vmm_control_halt(&vmm->control, vmm->machine);
     }
     vmm_control_close(&vmm->control);
     vmm->console = console_port_close(vmm->console);

@@ -592,11 +592,13 @@ END_TEST
 static atomic_bool flush_is_held;
 static atomic_int flush_result;
 static atomic_uint flush_count;
+static atomic_bool last_was_in_a_save; /* the flush */
 
 static int held_flush(struct virtual_disk *disk)
 {
     (void)disk;
     atomic_fetch_add(&flush_count, 1);
+    atomic_store(&last_was_in_a_save, control.snapshot != NULL);
     while (atomic_load(&flush_is_held)) {
         (void)sched_yield();
     }
@@ -669,6 +671,28 @@ START_TEST(a_save_that_is_cancelled_begins_with_no_other_disk)
 
     hear("\"status\":\"cancelled\"");
     ck_assert_uint_eq(atomic_load(&flush_count), 1);
+    (void)close(fd);
+}
+END_TEST
+
+START_TEST(a_machine_that_ends_is_saved_no_more_when_its_disks_are_flushed)
+{
+    const int fd = memfd_create("snapshot", MFD_CLOEXEC);
+    atomic_store(&flush_is_held, false);
+    atomic_store(&flush_count, 0);
+    make(jump, sizeof(jump));
+    (void)held_disk_add("root");
+    meet();
+    save_and_ask(fd, "query-status");
+    while (atomic_load(&flush_count) == 0) {
+        (void)sched_yield();
+    }
+    ck_assert(atomic_load(&last_was_in_a_save));
+
+    vmm_control_halt(&control, machine);
+
+    ck_assert_uint_eq(atomic_load(&flush_count), 2);
+    ck_assert(!atomic_load(&last_was_in_a_save));
     (void)close(fd);
 }
 END_TEST
@@ -839,6 +863,8 @@ int main(void)
     tcase_add_loop_test(
         tests, a_machine_is_saved_with_its_disks_flushed_and_answers_meanwhile, 0, 2);
     tcase_add_test(tests, a_save_that_is_cancelled_begins_with_no_other_disk);
+    tcase_add_test(tests,
+                   a_machine_that_ends_is_saved_no_more_when_its_disks_are_flushed);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);

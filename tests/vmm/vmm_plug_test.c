@@ -335,8 +335,7 @@ START_TEST(a_disk_that_is_not_durable_when_its_machine_ends_is_told_of)
         atomic_store(&sync_fault.is_held, false);
     }
 
-    machine_halt(machine);
-    vmm_control_halted(&control);
+    vmm_control_halt(&control, machine);
 
     hear("\"event\":\"BLOCK_IO_ERROR\",\"data\":{\"device\":\"hot\",\"node-name\":"
          "\"node\",\"operation\":\"write\",\"action\":\"ignore\",");
