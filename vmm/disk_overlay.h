@@ -14,10 +14,11 @@
  * needs neither a copy nor a metadata write.
  *
  * Writes of part of a block copy the rest up from the base first. Discarded blocks read
- * as zeros: the base's bytes never come back; on a file that has no holes they stay as
- * they are. After a failed sync the kernel may have
- * dropped what it could not write, so the disk fails every later change and flush; one
- * without memory (-ENOMEM) has begun nothing, and may be made another time.
+ * as zeros, and the base's bytes never come back once that is flushed (a crash before may
+ * bring them back, as it may undo any change); on a file that has no holes they stay as
+ * they are. After a failed sync the kernel may have dropped what it could not write, so
+ * the disk fails every later change and flush; one without memory (-ENOMEM) has begun
+ * nothing, and may be made another time.
  *
  * Units, threads, ownership: as disk.h says; the overlay owns base and file. Errors:
  * BERTH_ECORRUPT and BERTH_EUNSUPPORTED for a file that is none of ours, BERTH_ECONFLICT
