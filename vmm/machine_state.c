@@ -9,6 +9,8 @@
 #include <errno.h>
 #include <inttypes.h>
 #include <stdbool.h>
+#include <stddef.h>
+#include <stdint.h>
 
 #define SECTION_VERSION   1u
 #define TSC_TOLERANCE_PPM 250u /* as far as KVM itself takes two rates for one */
@@ -221,7 +223,6 @@ machine_take(struct restoring *restoring, struct bytes_reader *reader, struct er
     for (unsigned i = 0; r == 0 && i < restoring->parts->device_count; i++) {
         device_reset(restoring->parts->devices[i]);
     }
-    restoring->has_machine = true;
     return r;
 }
 
@@ -229,7 +230,6 @@ static int
 kvm_take(struct restoring *restoring, struct bytes_reader *reader, struct err *err)
 {
     int r = kvm_state_read(&restoring->kvm, reader, err);
-    restoring->has_kvm = true;
     return r < 0 ? r
                  : kvm_state_apply_chips(&restoring->kvm, restoring->parts->vm_fd, err);
 }
@@ -263,7 +263,6 @@ vcpu_take(struct restoring *restoring, struct bytes_reader *reader, struct err *
 static int
 ram_take(struct restoring *restoring, struct bytes_reader *reader, struct err *err)
 {
-    restoring->has_ram = true;
     return restoring->take_ram(restoring->context, reader, err);
 }
 
@@ -272,10 +271,25 @@ static const struct {
     int (*take)(struct restoring *restoring,
                 struct bytes_reader *reader,
                 struct err *err);
+    size_t has_at; /* of what comes once: the flag that it did; 0: what is counted */
 } takers[] = {
-    {STATE_MACHINE, machine_take}, {STATE_KVM, kvm_take},    {STATE_DEVICE, device_take},
-    {STATE_VCPU, vcpu_take},       {STATE_MEMORY, ram_take},
+    {STATE_MACHINE, machine_take, offsetof(struct restoring, has_machine)},
+    {STATE_KVM, kvm_take, offsetof(struct restoring, has_kvm)},
+    {STATE_DEVICE, device_take, 0},
+    {STATE_VCPU, vcpu_take, 0},
+    {STATE_MEMORY, ram_take, offsetof(struct restoring, has_ram)},
 };
+
+/* False: it was there before. */
+static bool comes_now(struct restoring *restoring, size_t has_at)
+{
+    bool *has = (bool *)((uint8_t *)restoring + has_at);
+    const bool comes = has_at == 0 || !*has;
+    if (has_at != 0) {
+        *has = true;
+    }
+    return comes;
+}
 
 static int section_take(struct restoring *restoring,
                         const struct state_section *section,
@@ -288,6 +302,9 @@ static int section_take(struct restoring *restoring,
         }
         if (section->id != STATE_MACHINE && !restoring->has_machine) {
             return err_set(err, BERTH_ECORRUPT, "the state does not begin as it should");
+        }
+        if (!comes_now(restoring, takers[i].has_at)) {
+            return err_set(err, BERTH_ECORRUPT, "section %u is there twice", section->id);
         }
         bytes_reader_init(&reader, section->data, section->size);
         int r = takers[i].take(restoring, &reader, err);

@@ -233,6 +233,28 @@ START_TEST(parts_in_the_wrong_place_are_refused)
 }
 END_TEST
 
+/* RAM, say, is asked for once of whoever fills it. */
+START_TEST(a_part_that_comes_twice_is_refused)
+{
+    struct err err = {0};
+    state_stream_begin(&stream);
+    put_machine(1, 64 * MIB, 2);
+    put_ram();
+    if (_i == 0) {
+        put_ram();
+    } else {
+        put_machine(1, 64 * MIB, 2);
+    }
+    state_stream_end(&stream, 3);
+
+    ck_assert_int_eq(restored(stream.size, &err), BERTH_ECORRUPT);
+
+    ck_assert_str_eq(err.text,
+                     _i == 0 ? "section 5 is there twice" : "section 1 is there twice");
+    ck_assert_uint_eq(ram_taken, 1);
+}
+END_TEST
+
 /* ---- with KVM ---- */
 
 static int kvm_fd;
@@ -917,6 +939,7 @@ int main(void)
                         (int)ARRAY_COUNT(shapes));
     tcase_add_test(plain, a_host_with_another_cpu_is_refused);
     tcase_add_test(plain, parts_in_the_wrong_place_are_refused);
+    tcase_add_loop_test(plain, a_part_that_comes_twice_is_refused, 0, 2);
     suite_add_tcase(suite, plain);
     if (fd >= 0) {
         suite_add_tcase(suite, kvm_tests());
