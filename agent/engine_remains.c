@@ -21,6 +21,7 @@ struct remains_run {
     struct loop_timer *grace; /* of a stop */
     uint64_t grace_end_ms;    /* loop time */
     bool stopping, killed;
+    bool hurried; /* `look` comes soon, and again and again */
 };
 
 static struct remains_run *remains_of(struct engine_run *run)
@@ -127,12 +128,21 @@ static int remains_cont(struct engine_run *base, struct err *err)
     return err_set(err, BERTH_EUNSUPPORTED, "no engine here can let it run");
 }
 
+/* Once: who asks again and again would put off for ever what sees that it has ended. */
+static void remains_hurry(struct remains_run *run)
+{
+    if (!run->hurried) {
+        run->hurried = true;
+        loop_timer_again(run->look, ENGINE_REMAINS_KILL_MS, ENGINE_REMAINS_KILL_MS);
+    }
+}
+
 static void remains_kill(struct engine_run *base)
 {
     struct remains_run *run = remains_of(base);
     run->killed = true;
     (void)remains_signal(run, SIGKILL); /* seen, and said again, at the next look */
-    loop_timer_again(run->look, ENGINE_REMAINS_KILL_MS, ENGINE_REMAINS_KILL_MS);
+    remains_hurry(run);
 }
 
 static void remains_grace_over(void *context)
@@ -160,9 +170,7 @@ static void remains_stop(struct engine_run *base, uint64_t grace_ms)
     if (run->grace == NULL || remains_signal(run, SIGTERM) < 0) {
         remains_kill(base);
     }
-    if (!run->killed) {
-        loop_timer_again(run->look, ENGINE_REMAINS_KILL_MS, ENGINE_REMAINS_KILL_MS);
-    }
+    remains_hurry(run);
 }
 
 /* Nobody here speaks its engine's language. */

@@ -12,6 +12,8 @@
 #include <sys/wait.h>
 #include <unistd.h>
 
+#define TICK_MS 5
+
 static struct temp_dir dir;
 static uv_loop_t loop;
 static struct loop_timer *tick;
@@ -20,10 +22,14 @@ static struct engine_run *run;
 static pid_t child;
 static unsigned exits;
 static enum engine_end end;
+static void (*again)(void); /* at each tick, until it has exited; NULL: nothing */
 
 static void on_tick(void *context)
 {
     (void)context;
+    if (again != NULL && exits == 0) {
+        again();
+    }
 }
 
 static void on_exited(void *context, const struct engine_exit *exit)
@@ -42,6 +48,7 @@ static void setup(void)
     char byte;
     temp_dir_init_guarded(&dir);
     exits = 0;
+    again = NULL;
     ck_assert_int_eq(pipe(ready), 0);
     child = fork();
     if (child == 0) {
@@ -55,7 +62,7 @@ static void setup(void)
     }
     ck_assert_int_eq((int)read(ready[0], &byte, 1), 1);
     ck_assert_int_eq(uv_loop_init(&loop), 0);
-    tick = loop_timer_new(&loop, 5, 5, on_tick, NULL);
+    tick = loop_timer_new(&loop, TICK_MS, TICK_MS, on_tick, NULL);
     host = (struct engine_host){.loop = &loop, .clock = clock_system()};
     struct engine_vm vm = {.uid = 7, .epoch = 1};
     const struct vm_process_identity nobody = {0};
@@ -127,6 +134,27 @@ START_TEST(a_stop_lets_it_end_and_a_deaf_one_is_killed)
 }
 END_TEST
 
+static void kill_again(void)
+{
+    engine_remains.kill(run);
+}
+
+static void stop_again(void)
+{
+    engine_remains.stop(run, 60000);
+}
+
+static void (*const asks[])(void) = {kill_again, stop_again};
+
+/* As berthd --cleanup does. */
+START_TEST(who_asks_more_often_than_is_looked_still_sees_its_end)
+{
+    ck_assert_uint_gt(ENGINE_REMAINS_KILL_MS, TICK_MS);
+    again = asks[_i];
+    wait_exit();
+}
+END_TEST
+
 START_TEST(it_freezes_and_thaws_by_signals)
 {
     int status = 0;
@@ -161,6 +189,8 @@ int main(void)
     tcase_add_test(tests, an_end_by_itself_is_noticed);
     tcase_add_loop_test(tests, a_stop_lets_it_end_and_a_deaf_one_is_killed, 0,
                         (int)(sizeof(stops) / sizeof(stops[0])));
+    tcase_add_loop_test(tests, who_asks_more_often_than_is_looked_still_sees_its_end, 0,
+                        (int)(sizeof(asks) / sizeof(asks[0])));
     tcase_add_test(tests, it_freezes_and_thaws_by_signals);
     tcase_add_test(tests, what_needs_an_engine_is_refused);
     suite_add_tcase(suite, tests);

@@ -217,6 +217,21 @@ START_TEST(nothing_is_left_of_a_vm_whatever_its_daemon_was_at)
 }
 END_TEST
 
+/* Nobody knows what it is: its process is all there is. */
+START_TEST(one_whose_record_is_damaged_has_ended)
+{
+    running();
+    close_supervisor();
+    temp_dir_write(&bench.dir, "vms/1/record.json", "junk");
+    open_supervisor();
+    soon();
+
+    end_all(0);
+
+    ck_assert(!something_is_left());
+}
+END_TEST
+
 /* A stop that a removal of its VM has asked for is not asked for twice. */
 START_TEST(a_stop_in_its_grace_goes_on_with_the_next_daemon)
 {
@@ -264,6 +279,7 @@ int main(int argc, char **argv)
     tcase_add_test(tests, one_that_is_stopping_has_stopped);
     tcase_add_loop_test(tests, nothing_is_left_of_a_vm_whatever_its_daemon_was_at, 0,
                         (int)ARRAY_COUNT(before));
+    tcase_add_test(tests, one_whose_record_is_damaged_has_ended);
     tcase_add_test(tests, a_stop_in_its_grace_goes_on_with_the_next_daemon);
     tcase_add_test(tests, a_start_that_a_closing_daemon_meets_goes_on_with_the_next_one);
     suite_add_tcase(suite, tests);
