@@ -488,9 +488,10 @@ on_cont(void *context, int code, const json_t *result, const struct err *error)
 {
     struct engine_qmp_run *run = context;
     (void)result; /* the event tells */
-    if (code == BERTH_ECLOSED || (code < 0 && has_run(run))) {
-        /* Out of reach; or it is being saved yet, or frozen. Nobody knows whether it was
-         * heard: the status tells. */
+    if (code == BERTH_ECLOSED || code == BERTH_ETIMEOUT || (code < 0 && has_run(run))) {
+        /* Out of reach, or late, which we may be ourselves: a daemon that stood still
+         * finds its time over before it reads an answer. Or it is being saved yet, or
+         * frozen. Nobody knows whether it was heard: the status tells. */
         run->cont_due = true;
         engine_qmp_try_again(run);
     } else if (code < 0) {

@@ -237,6 +237,22 @@ START_TEST(a_begin_that_is_lost_is_said_again_unless_it_was_heard)
 }
 END_TEST
 
+/* It may run by then: of a daemon that stood still, say. */
+START_TEST(a_begin_whose_answer_is_late_ends_nothing)
+{
+    start_held();
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    long late = hear("\"cont\"");
+
+    long status = hear("query-status");
+    answer_to(late, "return", "{}");
+    answer_to(status, "return", "{\"status\": \"running\"}");
+
+    turn_until(&runs);
+    end_held();
+}
+END_TEST
+
 START_TEST(a_guest_that_began_and_ended_unheard_is_not_told_to_begin)
 {
     char more;
@@ -620,6 +636,7 @@ int main(void)
     tcase_add_test(tests, a_program_that_begins_has_its_limits_before_it_is_held);
     tcase_add_loop_test(tests, a_begin_that_is_lost_is_said_again_unless_it_was_heard, 0,
                         3);
+    tcase_add_test(tests, a_begin_whose_answer_is_late_ends_nothing);
     tcase_add_test(tests, a_guest_that_began_and_ended_unheard_is_not_told_to_begin);
     tcase_add_test(tests,
                    one_that_is_let_begin_without_a_connection_begins_when_it_is_back);
