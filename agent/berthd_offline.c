@@ -11,7 +11,9 @@
 #include "agent/vm_supervisor.h"
 #include "agent/vms_end.h"
 #include "base/cleanup.h"
+#include "base/clock.h"
 #include "base/json.h"
+#include "base/log.h"
 #include "net/network_apply.h"
 
 #include <dirent.h>
@@ -46,9 +48,25 @@ static void cleanup_changed(void *context, const struct vm_report *report)
     (void)report; /* vms_end looks itself */
 }
 
+/* What is deleted need not be written out. Nobody renews the lease of the others; where
+ * no fence is that could tell of it, it may be over. */
+static struct vms_end_times cleanup_times(const char *folder, bool forget)
+{
+    uint64_t freezes_ns = 0;
+    struct err err;
+    int r = forget ? 0 : fence_client_freezes_ns(folder, &freezes_ns, &err);
+    if (r < 0 && r != BERTH_ENOTFOUND) {
+        log_warn("berthd", "the fence does not tell how long the lease of VMs holds",
+                 KV_STR("why", err.text));
+    }
+    return vms_end_times(forget ? 0 : ENGINE_ENDING_MS, freezes_ns,
+                         clock_now_ns(clock_system()));
+}
+
 /* With `forget` their disks go as well. */
 static int cleanup_vms(uv_loop_t *loop,
                        struct vm_supervisor *supervisor,
+                       const struct vms_end_times *times,
                        struct resource_groups *groups,
                        bool forget,
                        struct err *err)
@@ -57,8 +75,7 @@ static int cleanup_vms(uv_loop_t *loop,
     if (cleanup == NULL) {
         return err_sys(err, -ENOMEM, "end VMs");
     }
-    /* What is deleted need not be written out. */
-    int r = vms_end(loop, supervisor, forget ? 0 : ENGINE_ENDING_MS, err);
+    int r = vms_end(loop, supervisor, times, err);
     vm_supervisor_each(supervisor, cleanup_visit, cleanup);
     for (unsigned i = 0; i < cleanup->count; i++) { /* what is left: the next cleanup's */
         if (forget) {
@@ -102,7 +119,8 @@ static int cleanup(const char *folder, bool forget, struct err *err)
         .changed = cleanup_changed,
     };
     struct vm_supervisor *supervisor = vm_supervisor_open(&config, err);
-    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, groups, forget, err)
+    const struct vms_end_times times = cleanup_times(identity.folder, forget);
+    r = supervisor != NULL ? cleanup_vms(&loop, supervisor, &times, groups, forget, err)
         : err != NULL      ? err->code
                            : -EIO;
     vm_supervisor_close(supervisor);

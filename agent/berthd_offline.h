@@ -8,9 +8,10 @@
 
 #include "base/err.h"
 
-/* Ends all VMs without a word to their guests, but with their disks written out
- * (agent/vms_end.h), and removes networks and control groups. Their disks stay: a stopped
- * VM starts with them on this host, when its berthd is back. */
+/* Ends all VMs without a word to their guests, but with their disks written out, as far
+ * as those that obey a lease have one left for it (agent/vms_end.h), and removes networks
+ * and control groups. Their disks stay: a stopped VM starts with them on this host, when
+ * its berthd is back. */
 int berthd_cleanup(const char *folder, struct err *err);
 /* Prints on stdout, as JSON, what this host's log holds (rebirth_log_document). */
 int berthd_inspect(const char *folder, struct err *err);

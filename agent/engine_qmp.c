@@ -794,6 +794,7 @@ void engine_qmp_kill(struct engine_run *base)
 {
     struct engine_qmp_run *run = engine_qmp_run_of(base);
     run->killed = true;
+    run->unwritten = run->unwritten || run->ending != NULL;
     if (run->preparing) {
         preparation_end(run);
         loop_timer_again(run->begin, 0, 0); /* begin sees it */

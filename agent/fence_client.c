@@ -560,27 +560,58 @@ enum fence_health fence_client_health(const struct fence_client *client)
 
 /* ---- without a loop ---- */
 
-/* The answer to END: 0, its code, or -ECONNRESET when it has gone already. */
-static int end_answer(int fd)
+/* The answer of this type; else the reply's code, which is 0 for one that is answered by
+ * nothing else, or -ECONNRESET when it has gone already. */
+static int answer_of(int fd, enum fence_type type, struct fence_message *ret_message)
 {
-    struct fence_message message;
     int fds[FENCE_FDS_MAX];
     struct pollfd wait = {.fd = fd, .events = POLLIN};
     for (;;) {
         if (poll(&wait, 1, FENCE_CLIENT_ANSWER_MS) <= 0) {
             return BERTH_ETIMEOUT;
         }
-        int r = fence_socket_receive(fd, &message, fds);
-        if (r != 0 || message.type == FENCE_REPLY) {
-            return r != 0 ? r : -(int)message.body.reply.code;
+        int r = fence_socket_receive(fd, ret_message, fds);
+        if (r != 0 || ret_message->type == type) {
+            return r;
+        }
+        if (ret_message->type == FENCE_REPLY) {
+            r = -(int)ret_message->body.reply.code;
+            return r != 0 ? r : BERTH_EPROTO;
         }
     }
+}
+
+int fence_client_freezes_ns(const char *folder, uint64_t *ret_freezes_ns, struct err *err)
+{
+    const struct fence_message hello = {.type = FENCE_HELLO};
+    struct fence_message answer;
+    pid_t pid;
+    CLEANUP_FD int fd = fence_socket_connect(folder, &pid, err);
+    if (fd == -ENOENT || fd == -ECONNREFUSED) {
+        return err_set(err, BERTH_ENOTFOUND, "there is no fence of %s", folder);
+    }
+    if (fd < 0) {
+        return fd;
+    }
+    int r = fence_socket_send(fd, &hello, NULL, 0);
+    r = r != 0 ? r : answer_of(fd, FENCE_STATE, &answer);
+    if (r != 0) {
+        return err_sys(err, r, "ask the fence of %s", folder);
+    }
+    const struct fence_state *state = &answer.body.state;
+    const struct fence_rules rules = fence_rules_default(state->length_ns);
+    *ret_freezes_ns =
+        state->granted_ns == 0 || !fence_rules_valid(&rules)
+            ? 0
+            : state->granted_ns + rules.length_ns * rules.freeze_permille / 1000;
+    return 0;
 }
 
 int fence_client_end(const char *folder, struct err *err)
 {
     const struct timespec pause = {.tv_nsec = END_ROUND_MS * (long)NS_PER_MS};
     const struct fence_message end = {.type = FENCE_END};
+    struct fence_message answer;
     int r = 0;
     for (int round = 0; round < END_ROUNDS; round++) {
         pid_t pid;
@@ -592,7 +623,8 @@ int fence_client_end(const char *folder, struct err *err)
             return fd;
         }
         r = fence_socket_send(fd, &end, NULL, 0);
-        r = r != 0 ? r : end_answer(fd);
+        r = r != 0 ? r : answer_of(fd, FENCE_REPLY, &answer);
+        r = r != 0 ? r : -(int)answer.body.reply.code;
         (void)nanosleep(&pause, NULL); /* it ends; or its VMs' ends are still news */
     }
     return err_sys(err, r != 0 ? r : BERTH_ETIMEOUT, "end the fence of %s", folder);

@@ -64,6 +64,13 @@ void fence_client_drop(struct fence_client *client, uint64_t uid, uint64_t epoch
 /* The time of the last grant, CLOCK_BOOTTIME. */
 void fence_client_lease(struct fence_client *client, uint64_t granted_ns);
 
+/* When the fence of a folder freezes what it watches unless it hears of another lease;
+ * CLOCK_BOOTTIME, 0: it was told of none. BERTH_ENOTFOUND: there is no fence. Blocks for
+ * FENCE_CLIENT_ANSWER_MS at most: for programs without a loop. */
+int fence_client_freezes_ns(const char *folder,
+                            uint64_t *ret_freezes_ns,
+                            struct err *err);
+
 /* Ends the fence of a folder, which must not watch any VM any more, and waits for that;
  * 0 also when there is none. Blocks for 5 s at most: for programs without a loop. */
 int fence_client_end(const char *folder, struct err *err);

@@ -102,8 +102,9 @@ const struct cli_command cli_commands[] = {
      "then ends those that may be restarted elsewhere before the lease is over; VMs with "
      "hostFailure: wait run on. Drain the host first to move them. --vms ends those here "
      "without asking their guests, which is a loss of power to them; what they have "
-     "written is written out first, for half a minute at most. All disks stay, for when "
-     "berthd is back. --forget deletes them: it says of which VMs, with or without a "
+     "written is written out first: for some seconds, as long as their lease holds, or "
+     "with hostFailure: wait for half a minute at most. All disks stay, for when berthd "
+     "is back. --forget deletes them: it says of which VMs, with or without a "
      "leader, and asks. Where no host is, "
      "--vms and --forget end with exit code 3 and make nothing.",
      "berth down\n"

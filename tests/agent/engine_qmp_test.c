@@ -101,6 +101,28 @@ START_TEST(a_process_at_the_gate_can_be_killed)
 }
 END_TEST
 
+/* By who has no more time for it, as its lease is over. */
+START_TEST(a_kill_of_what_writes_out_its_disks_says_so)
+{
+    const struct engine_qmp_run *base;
+    adopt();
+    base = engine_qmp_run_of(run);
+    if (_i == 1) {
+        ck_assert_int_eq(kill(child, SIGSTOP), 0); /* deaf */
+        engine_qmp_stop(run, 0);
+        while (base->ending == NULL) {
+            uv_run(&loop, UV_RUN_ONCE);
+        }
+    }
+
+    engine_qmp_kill(run);
+
+    turn_until(&exits);
+    ck_assert_int_eq(end, ENGINE_END_KILLED);
+    ck_assert_int_eq(unwritten, _i == 1);
+}
+END_TEST
+
 static struct engine_limits limits_of_root(uint64_t iops)
 {
     return (struct engine_limits){.disks = {{"root", {.operations = iops}}},
@@ -627,6 +649,7 @@ int main(void)
     tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
     tcase_add_loop_test(tests, a_disk_that_is_not_durable_at_the_end_is_known_at_the_exit,
                         0, 2);
+    tcase_add_loop_test(tests, a_kill_of_what_writes_out_its_disks_says_so, 0, 2);
     tcase_add_test(tests, one_that_waits_for_its_disk_is_let_try_again_and_again);
     tcase_add_test(tests, a_pause_of_one_that_waits_for_its_disk_goes_before);
     tcase_add_test(tests, a_pause_that_is_refused_leaves_it_waiting);

@@ -181,6 +181,29 @@ START_TEST(a_missing_fence_is_started_and_watches)
 }
 END_TEST
 
+/* For who ends VMs whose lease nobody renews any more. */
+START_TEST(a_fence_tells_when_it_freezes)
+{
+    uint64_t freezes_ns = 1;
+    struct err err = {0};
+    ck_assert_int_eq(fence_client_freezes_ns(bench.dir.path, &freezes_ns, &err),
+                     BERTH_ENOTFOUND);
+    open_client();
+    wait_connected(1);
+    ck_assert_int_eq(fence_client_freezes_ns(bench.dir.path, &freezes_ns, &err), 0);
+    ck_assert_uint_eq(freezes_ns, 0); /* no lease yet */
+    const uint64_t granted_ns = clock_now_ns(clock_system());
+
+    do { /* again, when it was asked anew meanwhile: see watch */
+        turn();
+        fence_client_lease(bench.client, granted_ns);
+        ck_assert_int_eq(fence_client_freezes_ns(bench.dir.path, &freezes_ns, &err), 0);
+    } while (freezes_ns == 0);
+
+    ck_assert_uint_eq(freezes_ns, granted_ns + WATCH_NS / 10 * 7);
+}
+END_TEST
+
 START_TEST(a_process_that_is_gone_or_another_is_not_handed_over)
 {
     struct vm_process_identity identity;
@@ -474,6 +497,7 @@ static Suite *suite(void)
     tcase_set_timeout(tcase, 60);
     tcase_add_checked_fixture(tcase, setup, teardown);
     tcase_add_test(tcase, a_missing_fence_is_started_and_watches);
+    tcase_add_test(tcase, a_fence_tells_when_it_freezes);
     tcase_add_test(tcase, a_process_that_is_gone_or_another_is_not_handed_over);
     tcase_add_test(tcase, a_fence_that_dies_is_started_again_and_told_again);
     tcase_add_test(tcase, a_fence_that_hangs_is_replaced);

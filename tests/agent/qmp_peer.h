@@ -38,6 +38,7 @@ static char note[256], missing[256];
 static enum engine_end end;
 static bool unwritten;
 static char why[ENGINE_REASON_SIZE];
+static bool unwritten;
 
 static inline void on_tick(void *context)
 {

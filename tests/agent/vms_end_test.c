@@ -66,11 +66,17 @@ static unsigned asked(void)
     return count;
 }
 
+static void end_within(uint64_t ask_ms, uint64_t fenced_ms)
+{
+    const struct vms_end_times times = {.ask_ms = ask_ms, .fenced_ms = fenced_ms};
+    struct err err = {0};
+    ck_assert_msg(vms_end(&bench.loop, bench.supervisor, &times, &err) == 0, "%s",
+                  err.text);
+}
+
 static void end_all(uint64_t ask_ms)
 {
-    struct err err = {0};
-    ck_assert_msg(vms_end(&bench.loop, bench.supervisor, ask_ms, &err) == 0, "%s",
-                  err.text);
+    end_within(ask_ms, ask_ms);
 }
 
 /* Instead of the bench's, for what is to happen before any VM's time is over. */
@@ -124,6 +130,70 @@ START_TEST(a_deaf_one_is_killed_when_its_time_is_over)
     end_all(100);
 
     ck_assert_str_eq(report_of(1).reason, "cleanup");
+}
+END_TEST
+
+static void start_unfenced(uint64_t uid)
+{
+    struct vm_order order = order_of(uid, 1);
+    order.fenced = false;
+    start_order(&order, false);
+    (void)wait_phase(uid, PHASE_READY);
+}
+
+/* And the others have theirs. */
+START_TEST(one_that_obeys_a_lease_has_the_time_of_that)
+{
+    bench.ending_ms = FOR_EVER_MS;
+    close_supervisor();
+    open_supervisor();
+    start_unfenced(2);
+    start(1, 1, false);
+    ck_assert_int_eq(kill(wait_phase(1, PHASE_READY).pid, SIGSTOP), 0);
+    soon();
+
+    end_within(FOR_EVER_MS, 100);
+
+    ck_assert_str_eq(report_of(1).reason, "cleanup");
+    ck_assert_uint_eq(asked(), 1);
+}
+END_TEST
+
+START_TEST(one_whose_lease_is_over_is_killed_and_says_why)
+{
+    start_unfenced(2);
+    start(1, 1, false);
+    (void)wait_phase(1, PHASE_READY);
+
+    end_within(FOR_EVER_MS, 0);
+
+    ck_assert_str_eq(report_of(1).reason,
+                     "cleanup: with no lease to write its disks out in, it was killed");
+    ck_assert_str_eq(report_of(2).reason, "cleanup");
+    ck_assert_uint_eq(asked(), 1);
+}
+END_TEST
+
+#define MS(count) ((uint64_t)(count)*NS_PER_MS)
+
+static const struct {
+    uint64_t ask_ms, freezes_ns, now_ns, fenced_ms;
+} times_rows[] = {
+    {30000, MS(14200), MS(11000), 3100}, /* before the fence */
+    {30000, MS(90000), MS(11000), 30000},
+    {30000, MS(11100), MS(11000), 0},
+    {30000, MS(11000), MS(11000), 0},
+    {30000, MS(10000), MS(11000), 0},
+    {30000, 0, MS(11000), 0}, /* no lease */
+    {0, MS(14200), MS(11000), 0},
+};
+
+START_TEST(a_lease_leaves_the_time_until_the_fence_freezes)
+{
+    const struct vms_end_times times = vms_end_times(
+        times_rows[_i].ask_ms, times_rows[_i].freezes_ns, times_rows[_i].now_ns);
+    ck_assert_uint_eq(times.ask_ms, times_rows[_i].ask_ms);
+    ck_assert_uint_eq(times.fenced_ms, times_rows[_i].fenced_ms);
 }
 END_TEST
 
@@ -275,6 +345,10 @@ int main(int argc, char **argv)
     tcase_add_test(tests, programs_are_asked_to_end_and_do);
     tcase_add_test(tests, what_is_deleted_is_killed);
     tcase_add_test(tests, a_deaf_one_is_killed_when_its_time_is_over);
+    tcase_add_test(tests, one_that_obeys_a_lease_has_the_time_of_that);
+    tcase_add_test(tests, one_whose_lease_is_over_is_killed_and_says_why);
+    tcase_add_loop_test(tests, a_lease_leaves_the_time_until_the_fence_freezes, 0,
+                        (int)ARRAY_COUNT(times_rows));
     tcase_add_test(tests, one_that_is_frozen_is_not_waited_for);
     tcase_add_test(tests, one_that_is_stopping_has_stopped);
     tcase_add_loop_test(tests, nothing_is_left_of_a_vm_whatever_its_daemon_was_at, 0,
