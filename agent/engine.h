@@ -255,6 +255,8 @@ struct engine_ops {
     /* Lets the vCPUs run: the first time after held, later after pause. 0 or an error;
      * the answer is the event. */
     int (*cont)(struct engine_run *run, struct err *err);
+    /* BERTH_EPHASE where it does not run: then a cont that its process was not told yet
+     * is taken back, and one that was is followed by the event. */
     int (*pause)(struct engine_run *run, struct err *err);
     /* Pauses it, makes its disks durable and saves the rest of it into an empty file,
      * open for writing and borrowed for the call; `saved` follows. 0 or an error, and

@@ -492,7 +492,7 @@ on_cont(void *context, int code, const json_t *result, const struct err *error)
         /* Out of reach, or late, which we may be ourselves: a daemon that stood still
          * finds its time over before it reads an answer. Or it is being saved yet, or
          * frozen. Nobody knows whether it was heard: the status tells. */
-        run->cont_due = true;
+        run->cont_due = run->cont_wanted;
         engine_qmp_try_again(run);
     } else if (code < 0) {
         (void)snprintf(run->what, sizeof(run->what), "%.120s", error->text);
@@ -734,6 +734,7 @@ int engine_qmp_cont(struct engine_run *base, struct err *err)
     if (!run->held_told) {
         return err_set(err, BERTH_EPHASE, "the VM is not held yet");
     }
+    run->cont_wanted = true;
     if (!has_run(run) && (run->qmp == NULL || !qmp_client_is_ready(run->qmp))) {
         run->cont_due = true; /* behind the status, when its connection is back */
         return 0;
@@ -758,10 +759,10 @@ on_stopped(void *context, int code, const json_t *result, const struct err *erro
 int engine_qmp_pause(struct engine_run *base, struct err *err)
 {
     struct engine_qmp_run *run = engine_qmp_run_of(base);
+    run->cont_wanted = run->cont_due = false; /* also where it does not run yet */
     if (!run->running && !run->waiting) {
         return err_set(err, BERTH_EPHASE, "the VM does not run");
     }
-    run->cont_due = false;
     int r = engine_qmp_command(run, "stop", on_stopped, err);
     run->pausing = run->pausing || r == 0;
     return r;
@@ -779,7 +780,7 @@ int engine_qmp_save(struct engine_run *base, int fd, struct err *err)
     if (!has_run(run) || run->qmp == NULL) {
         return err_set(err, BERTH_EBUSY, "the VM is not up, or out of reach");
     }
-    run->cont_due = false;
+    run->cont_wanted = run->cont_due = false;
     run->save.done = on_saved;
     run->save.context = run;
     return qmp_save_begin(&run->save, run->qmp, fd, err);

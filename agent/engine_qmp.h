@@ -102,8 +102,9 @@ struct engine_qmp_run {
     struct qmp_save save;
     struct qmp_stats *stats; /* NULL: it has not run yet */
     struct loop_timer *measure;
-    bool cont_due;  /* was refused, or its answer lost: said again */
-    char what[224]; /* why we ended it, or why it will end */
+    bool cont_wanted; /* it was let go on, and nobody has thought better of it */
+    bool cont_due;    /* that was refused, or its answer lost: said again */
+    char what[224];   /* why we ended it, or why it will end */
 };
 
 /* ---- for engines ---- */

@@ -23,7 +23,8 @@ void vm_entry_care(struct vm_entry *vm)
     }
     if (vm->standing && !vm->user_paused && !vm->saving && !vm->cont_sent) {
         vm->cont_sent = vm->ops->cont(vm->run, &err) == 0;
-    } else if (!vm->standing && vm->user_paused && !vm->saving) {
+    } else if ((!vm->standing || vm->cont_sent) && vm->user_paused && !vm->saving) {
+        vm->cont_sent = false; /* it may have been lost, and is not to be said again */
         (void)vm->ops->pause(vm->run, &err); /* paused tells; asked for again */
     }
     if (err.code != 0) {

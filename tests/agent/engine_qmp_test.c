@@ -292,15 +292,46 @@ START_TEST(a_guest_that_began_and_ended_unheard_is_not_told_to_begin)
 }
 END_TEST
 
+static void turn_until_peer_is_gone(void)
+{
+    while (engine_qmp_command(engine_qmp_run_of(run), "stop", NULL, NULL) !=
+           BERTH_EBUSY) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+/* Whether its user thinks better of it before or after the loss is seen. */
+START_TEST(a_resume_that_is_lost_is_not_said_again_after_a_pause)
+{
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"paused\"}");
+    turn_until(&pauses);
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    (void)hear("\"cont\"");
+    if (_i == 0) {
+        ck_assert_int_eq(engine_qmp_pause(run, NULL), BERTH_EPHASE);
+    }
+    fd_close(&peer);
+    if (_i == 1) {
+        turn_until_peer_is_gone();
+        ck_assert_int_eq(engine_qmp_pause(run, NULL), BERTH_EPHASE);
+    }
+
+    greet();
+    answer("query-status", "return", "{\"status\": \"paused\"}");
+    ck_nothing_is_said(50);
+
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    answer("\"cont\"", "return", "{}");
+}
+END_TEST
+
 START_TEST(one_that_is_let_begin_without_a_connection_begins_when_it_is_back)
 {
     start_held();
     fd_close(&peer);
-    /* until it is seen that the peer has gone */
-    while (engine_qmp_command((struct engine_qmp_run *)(void *)run, "stop", NULL, NULL) !=
-           BERTH_EBUSY) {
-        uv_run(&loop, UV_RUN_ONCE);
-    }
+    turn_until_peer_is_gone();
 
     ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
 
@@ -664,6 +695,8 @@ int main(void)
     tcase_add_test(tests,
                    one_that_is_let_begin_without_a_connection_begins_when_it_is_back);
     tcase_add_test(tests, a_resume_that_is_lost_is_said_again);
+    tcase_add_loop_test(tests, a_resume_that_is_lost_is_not_said_again_after_a_pause, 0,
+                        2);
     tcase_add_test(tests,
                    a_program_is_asked_what_it_has_counted_one_question_after_the_other);
     tcase_add_test(tests, a_question_that_is_refused_or_answered_oddly_harms_nothing);

@@ -51,6 +51,49 @@ START_TEST(a_paused_vm_stands_still_and_is_running_for_all_others)
 }
 END_TEST
 
+/* ---- an engine that counts what it is told ---- */
+
+static unsigned conts_told, pauses_told;
+
+static int counting_cont(struct engine_run *run, struct err *err)
+{
+    conts_told++;
+    return engine_fake.cont(run, err);
+}
+
+static int counting_pause(struct engine_run *run, struct err *err)
+{
+    pauses_told++;
+    return engine_fake.pause(run, err);
+}
+
+START_TEST(a_pause_takes_back_a_word_to_go_on_that_is_under_way)
+{
+    struct engine_ops counting = engine_fake;
+    const struct engine_ops *const counted[] = {&counting, NULL};
+    counting.cont = counting_cont;
+    counting.pause = counting_pause;
+    close_supervisor();
+    bench.engines = counted;
+    open_supervisor();
+    (void)start_ready();
+    ck_assert_int_eq(pause_it(true), 0);
+    (void)wait_paused(true);
+    conts_told = pauses_told = 0;
+
+    ck_assert_int_eq(pause_it(false), 0);
+    ck_assert_int_eq(pause_it(true), 0); /* before it runs */
+
+    ck_assert_uint_eq(pauses_told, 1);
+    ck_assert_int_eq(pause_it(false), 0);
+    ck_assert_uint_eq(conts_told, 2); /* the first may be lost */
+    (void)wait_phase(UID, PHASE_READY);
+    close_supervisor(); /* before its engine goes */
+    bench.engines = engines;
+    open_supervisor();
+}
+END_TEST
+
 START_TEST(one_that_has_not_begun_is_paused_as_soon_as_it_runs)
 {
     start(UID, 1, true);
@@ -154,6 +197,7 @@ int main(int argc, char **argv)
     tcase_set_timeout(tests, 250);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_paused_vm_stands_still_and_is_running_for_all_others);
+    tcase_add_test(tests, a_pause_takes_back_a_word_to_go_on_that_is_under_way);
     tcase_add_test(tests, one_that_has_not_begun_is_paused_as_soon_as_it_runs);
     tcase_add_test(tests, a_stop_ends_a_pause_for_the_guest_is_to_hear_of_it);
     tcase_add_test(tests, a_pause_outlives_the_daemon);
