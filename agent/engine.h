@@ -35,12 +35,13 @@
 #include <stdbool.h>
 #include <stdint.h>
 
-#define ENGINE_PATH_SIZE        512
-#define ENGINE_FOLDER_MAX       90   /* "<folder>/console.sock" must fit a UNIX address */
-#define ENGINE_CMDLINE_SIZE     2112 /* the image's and the template's, and a space */
-#define ENGINE_REASON_SIZE      256
-#define ENGINE_SERIAL_LOG       "serial.log" /* all console output, in the VM's folder */
-#define ENGINE_START_TIMEOUT_MS 20000 /* from release to held, on a busy host too */
+#define ENGINE_PATH_SIZE    512
+#define ENGINE_FOLDER_MAX   90   /* "<folder>/console.sock" must fit a UNIX address */
+#define ENGINE_CMDLINE_SIZE 2112 /* the image's and the template's, and a space */
+#define ENGINE_REASON_SIZE  256
+#define ENGINE_SERIAL_LOG   "serial.log" /* all console output, in the VM's folder */
+/* From release to held, on a busy host too, and again from cont to running. */
+#define ENGINE_START_TIMEOUT_MS 20000
 #define ENGINE_DISK_TIMEOUT_MS  30000 /* one qemu-img create */
 #define ENGINE_CALL_TIMEOUT_MS  5000  /* one QMP command */
 /* A program that is asked to end writes out what it holds of its disks, behind all that
@@ -201,6 +202,7 @@ struct engine_host {
     enum kvm_kind kvm;   /* vmm/kvm_probe.h */
     uint32_t tsc_khz;    /* of the time stamp counter; 0: not known */
     uint32_t first_uid;  /* of VMs' own users; 0: they have none */
+    uint64_t start_ms;   /* from release to held; 0: ENGINE_START_TIMEOUT_MS */
     uint64_t ending_ms;  /* for a program that is asked to end; 0: ENGINE_ENDING_MS */
     uint64_t waiting_ms; /* between tries on a full disk; 0: ENGINE_WAITING_MS */
     /* Between questions to each program, and for an answer; 0: QMP_STATS_EVERY_MS,

@@ -15,6 +15,7 @@
 #define OOM_SCORE_ADJ      300
 #define POWERDOWN_EVERY_MS 1000 /* a guest that still boots does not hear the first */
 #define QMP_AGAIN_MS       2000 /* a lost connection, or a status that was not told */
+#define UNHEARD_LOOKS      10
 #define RESTORE_BYTES_A_MS (16u << 10) /* of a slow disk; 16 MiB a second */
 
 static void preparation_end(struct engine_qmp_run *run)
@@ -36,6 +37,7 @@ void engine_qmp_path(const struct engine_qmp_run *run,
 static void run_release(struct engine_qmp_run *run)
 {
     run->begin = loop_timer_close(run->begin);
+    run->unheard = loop_timer_close(run->unheard);
     run->grace = loop_timer_close(run->grace);
     run->powerdown = loop_timer_close(run->powerdown);
     run->again = loop_timer_close(run->again);
@@ -163,6 +165,7 @@ static void guest_panicked(struct engine_qmp_run *run, const json_t *said)
 static void running(struct engine_qmp_run *run)
 {
     run->begin = loop_timer_close(run->begin);
+    run->unheard = loop_timer_close(run->unheard);
     run->held_told = true;
     run->running = true;
     run->disk_fault = run->cont_due = false;
@@ -554,9 +557,11 @@ static void on_closed(void *context, const struct err *reason)
 /* One that is restored reads its memory first. */
 static uint64_t start_ms(const struct engine_qmp_run *run)
 {
-    return ENGINE_START_TIMEOUT_MS + (run->vm.memory_path[0] != '\0'
-                                          ? run->vm.memory_bytes / RESTORE_BYTES_A_MS
-                                          : 0);
+    const uint64_t begin_ms =
+        run->host->start_ms != 0 ? run->host->start_ms : ENGINE_START_TIMEOUT_MS;
+    return begin_ms + (run->vm.memory_path[0] != '\0'
+                           ? run->vm.memory_bytes / RESTORE_BYTES_A_MS
+                           : 0);
 }
 
 static int connect_qmp(struct engine_qmp_run *run, struct err *err)
@@ -728,11 +733,38 @@ struct engine_run *engine_qmp_adopt(const struct engine_qmp_kind *kind,
 
 /* ---- while it runs ---- */
 
+/* Held for ever would help nobody. Looks are counted, not time: while the daemon stands
+ * still, or the VM is frozen, nobody could hear that it runs. */
+static void unheard(void *context)
+{
+    struct engine_qmp_run *run = context;
+    if (run->frozen || run->ending != NULL || ++run->unheard_looks < UNHEARD_LOOKS) {
+        return;
+    }
+    run->unheard = loop_timer_close(run->unheard);
+    engine_qmp_failed(run, "let run, and not heard to begin in time");
+}
+
+/* The first time. */
+static int begin_watch(struct engine_qmp_run *run, struct err *err)
+{
+    const uint64_t look_ms = start_ms(run) / UNHEARD_LOOKS + 1;
+    if (run->unheard == NULL) {
+        run->unheard_looks = 0;
+        run->unheard = loop_timer_new(run->host->loop, look_ms, look_ms, unheard, run);
+    }
+    return run->unheard != NULL ? 0 : err_set(err, -ENOMEM, "let it run: out of memory");
+}
+
 int engine_qmp_cont(struct engine_run *base, struct err *err)
 {
     struct engine_qmp_run *run = engine_qmp_run_of(base);
     if (!run->held_told) {
         return err_set(err, BERTH_EPHASE, "the VM is not held yet");
+    }
+    int r = has_run(run) ? 0 : begin_watch(run, err);
+    if (r != 0) {
+        return r;
     }
     run->cont_wanted = true;
     if (!has_run(run) && (run->qmp == NULL || !qmp_client_is_ready(run->qmp))) {

@@ -67,6 +67,8 @@ struct engine_qmp_run {
     struct vm_process *process;
     struct qmp_client *qmp;
     struct loop_timer *begin;     /* start's first step, then its deadline */
+    struct loop_timer *unheard;   /* from its first cont until it runs */
+    unsigned unheard_looks;       /* that it had meanwhile */
     struct loop_timer *grace;     /* of a stop */
     uint64_t grace_end_ms;        /* loop time */
     struct loop_timer *powerdown; /* asks the guest again and again */

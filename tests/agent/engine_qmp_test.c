@@ -5,6 +5,7 @@
 #include "qmp_peer.h"
 
 #include <string.h>
+#include <time.h>
 #include <unistd.h>
 
 START_TEST(a_status_that_was_not_told_is_asked_again)
@@ -340,6 +341,96 @@ START_TEST(one_that_is_let_begin_without_a_connection_begins_when_it_is_back)
     answer("\"cont\"", "return", "{}");
     say_event("RESUME");
     turn_until(&runs);
+    end_held();
+}
+END_TEST
+
+static void turn_for(uint64_t for_ms)
+{
+    uv_update_time(&loop);
+    const uint64_t end_ms = uv_now(&loop) + for_ms;
+    while (uv_now(&loop) < end_ms) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+}
+
+static void let_begin(void)
+{
+    start_held();
+    host.start_ms = 100; /* from now on */
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    (void)hear("\"cont\"");
+}
+
+static void begins_without_an_answer(void)
+{
+    let_begin();
+}
+
+static void begins_and_is_gone(void)
+{
+    let_begin();
+    fd_close(&peer);
+    fd_close(&listener);
+}
+
+static void begins_without_a_connection(void)
+{
+    start_held();
+    host.start_ms = 100;
+    fd_close(&peer);
+    fd_close(&listener);
+    turn_until_peer_is_gone();
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+}
+
+static void begins_frozen(void)
+{
+    let_begin();
+    ck_assert_int_eq(engine_qmp_freeze(run, true), 0);
+    turn_for(4 * host.start_ms); /* which is not its fault */
+    ck_assert_uint_eq(exits, 0);
+    ck_assert_ptr_nonnull(engine_qmp_run_of(run)->unheard);
+    ck_assert_int_eq(engine_qmp_freeze(run, false), 0);
+}
+
+static void (*const unheard_begins[])(void) = {
+    begins_without_an_answer, begins_and_is_gone, begins_without_a_connection,
+    begins_frozen};
+
+START_TEST(one_that_is_not_heard_to_begin_ends_with_a_reason)
+{
+    unheard_begins[_i]();
+
+    turn_until(&exits);
+
+    ck_assert_int_eq(end, ENGINE_END_CRASHED);
+    ck_assert_ptr_nonnull(strstr(why, "let run, and not heard to begin in time"));
+}
+END_TEST
+
+START_TEST(one_that_has_begun_is_not_ended_for_its_silence)
+{
+    let_begin();
+    say_event("RESUME");
+    turn_until(&runs);
+
+    turn_for(4 * host.start_ms);
+
+    end_held();
+}
+END_TEST
+
+START_TEST(a_daemon_that_stood_still_hears_first_whether_it_runs)
+{
+    let_begin();
+    say_event("RESUME");
+    const struct timespec still = {.tv_nsec = 4 * (long)host.start_ms * 1000 * 1000};
+    (void)nanosleep(&still, NULL);
+
+    turn_until(&runs);
+
+    turn_for(50);
     end_held();
 }
 END_TEST
@@ -694,6 +785,9 @@ int main(void)
     tcase_add_test(tests, a_guest_that_began_and_ended_unheard_is_not_told_to_begin);
     tcase_add_test(tests,
                    one_that_is_let_begin_without_a_connection_begins_when_it_is_back);
+    tcase_add_loop_test(tests, one_that_is_not_heard_to_begin_ends_with_a_reason, 0, 4);
+    tcase_add_test(tests, one_that_has_begun_is_not_ended_for_its_silence);
+    tcase_add_test(tests, a_daemon_that_stood_still_hears_first_whether_it_runs);
     tcase_add_test(tests, a_resume_that_is_lost_is_said_again);
     tcase_add_loop_test(tests, a_resume_that_is_lost_is_not_said_again_after_a_pause, 0,
                         2);
