@@ -518,8 +518,12 @@ int vm_supervisor_end(struct vm_supervisor *supervisor,
     if (r != 0 || vm->run == NULL || vm->killed) {
         return r;
     }
-    if (!vm->begun || vm->frozen) {
+    if ((!vm->begun && !vm->adopted) || vm->frozen) {
         return vm_supervisor_kill(supervisor, uid, epoch, reason, err);
+    }
+    if (!vm->disks_used) { /* they may be: the record may lag behind one taken over */
+        vm->disks_used = true;
+        vm_entry_write_or_log(vm);
     }
     if (!vm->stopping) {
         vm->killed = true;

@@ -302,6 +302,35 @@ START_TEST(one_whose_record_is_damaged_has_ended)
 }
 END_TEST
 
+/* Its daemon died between its beginning and the record of that. */
+START_TEST(one_that_runs_behind_its_record_is_asked)
+{
+    struct vm_record record;
+    struct err err = {0};
+    running();
+    wait_record(1, VM_RECORD_RUNNING);
+    close_supervisor();
+    CLEANUP_FREE char *folder = temp_dir_path(&bench.dir, "vms/1");
+    ck_assert_int_eq(vm_record_read(folder, &record, &err), 0);
+    record.state = VM_RECORD_STARTING;
+    record.disks_used = false;
+    record.running_wall_ms = 0;
+    CLEANUP_FREE char *text = vm_record_encode(&record);
+    ck_assert_int_eq(vm_record_store(folder, text, &err), 0);
+    open_supervisor();
+    soon();
+
+    ck_assert_int_eq(vm_supervisor_end(bench.supervisor, 1, 1, "cleanup", NULL), 0);
+
+    close_supervisor(); /* before anybody has heard that it runs */
+    ck_assert_int_eq(vm_record_read(folder, &record, &err), 0);
+    ck_assert(record.disks_used); /* so nobody makes them anew */
+    open_supervisor();
+    end_all(FOR_EVER_MS);
+    ck_assert_uint_eq(asked(), 1);
+}
+END_TEST
+
 /* A stop that a removal of its VM has asked for is not asked for twice. */
 START_TEST(a_stop_in_its_grace_goes_on_with_the_next_daemon)
 {
@@ -354,6 +383,7 @@ int main(int argc, char **argv)
     tcase_add_loop_test(tests, nothing_is_left_of_a_vm_whatever_its_daemon_was_at, 0,
                         (int)ARRAY_COUNT(before));
     tcase_add_test(tests, one_whose_record_is_damaged_has_ended);
+    tcase_add_test(tests, one_that_runs_behind_its_record_is_asked);
     tcase_add_test(tests, a_stop_in_its_grace_goes_on_with_the_next_daemon);
     tcase_add_test(tests, a_start_that_a_closing_daemon_meets_goes_on_with_the_next_one);
     suite_add_tcase(suite, tests);
