@@ -88,6 +88,8 @@ static int vm_gone(struct vm_entry *vm, const struct vm_record *record)
     }
     (void)snprintf(reason, sizeof(reason), "%s%s%s", gone_reason(record),
                    line[0] == '\0' ? "" : "; engine log: ", line);
+    /* Its guest may have begun with them, and nobody was there to write that down. */
+    vm->disks_used = vm->disks_used || record->identity.pid != 0;
     if (is_of_another_boot(record)) { /* then nothing can be left */
         vm_entry_end(vm, phase, reason);
         return 0;
