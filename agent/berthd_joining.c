@@ -151,9 +151,13 @@ static void join_anew(void *context)
     struct berthd *berthd = context;
     if (worker_leader(berthd->plane.worker) != 0) {
         join_anew_end(berthd);
-    } else {
-        join_ask(berthd);
+        return;
     }
+    if (berthd->join_target.asked == JOIN_ASKED_MAX) {
+        log_warn("berthd", "this host hears of no leader, and the join token's host, or "
+                           "who leads by its word, does not answer");
+    }
+    join_ask(berthd);
 }
 
 /* The token's key vouches for who says it, as when this host joined. The answer names
@@ -193,9 +197,14 @@ static void on_reply_to_member(struct berthd *berthd, const struct msg_join_repl
     } else if (code == BERTH_ENOTLEADER && reply->leader.uid != 0) {
         join_refer(berthd, &reply->leader);
     } else if (code != berthd->join_fault) {
-        berthd->join_fault = code; /* it is asked again every second */
+        berthd->join_fault = code;          /* it is asked again every second */
+        bool unknown = code == BERTH_EAUTH; /* by its key, and it showed no secret */
         log_warn("berthd", "the join token's host does not say who votes",
-                 KV_STR("why", reply->text != NULL ? reply->text : err_sentence(code)));
+                 KV_STR("why", unknown
+                                   ? "it does not know this host: that was removed, or "
+                                     "the token is another cluster's"
+                               : reply->text != NULL ? reply->text
+                                                     : err_sentence(code)));
     }
 }
 

@@ -84,9 +84,11 @@ const struct cli_command cli_commands[] = {
      "made is removed; what others have put into the folder stays. With --foreground "
      "berthd's own exit code is the last word (3: refused), and what it made stays: "
      "join again, or remove it.\n\n"
-     "On a member that berth up starts in vain, since all whom it knew to vote are gone "
-     "by now: starts it, and it asks the token's host who the members are. Its VMs and "
-     "disks stay, and so does the token.",
+     "On a host that is a member already it does what berth up does, and, while that "
+     "host hears of no leader because all whom it knew to vote are gone, has it ask the "
+     "token's host who votes now. Its VMs and disks stay, no token is used up, and "
+     "berthd runs on whatever the exit code. Into another cluster it comes by berth down "
+     "--forget first.",
      "berth join berth-join-AQpjAAsd...\n"
      "berth join - --name r1u05 < token.txt",
      1,
@@ -103,10 +105,11 @@ const struct cli_command cli_commands[] = {
      "hostFailure: wait run on. Drain the host first to move them. --vms ends those here "
      "without asking their guests, which is a loss of power to them; what they have "
      "written is written out first: for some seconds, as long as their lease holds, or "
-     "with hostFailure: wait for half a minute at most. All disks stay, for when berthd "
-     "is back. --forget deletes them: it says of which VMs, with or without a "
-     "leader, and asks. Where no host is, "
-     "--vms and --forget end with exit code 3 and make nothing.",
+     "with hostFailure: wait for half a minute at most. Disks of VMs that are stopped, "
+     "or wait for their host, stay; a VM that may be restarted elsewhere is, there or "
+     "here, with new disks, as after the loss of its host (berth stop VM keeps them). "
+     "--forget deletes all: it says of which VMs, with or without a leader, and asks. "
+     "Where no host is, --vms and --forget end with exit code 3 and make nothing.",
      "berth down\n"
      "berth drain r1u04 --wait && berth down --vms\n"
      "berth down --forget && berth join berth-join-AQpjAAsd...",
@@ -114,7 +117,7 @@ const struct cli_command cli_commands[] = {
      0,
      run_down,
      DOCUMENTS_NONE,
-     {{"vms", 0, NULL, "end this host's VMs and networks as well; disks stay"},
+     {{"vms", 0, NULL, "end this host's VMs and networks as well"},
       {"forget", 0, NULL, "that, delete their disks and leave the cluster"},
       {"timeout", 0, "TIME", "give up waiting after this long (30s)"}}},
     {START,

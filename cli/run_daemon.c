@@ -479,8 +479,8 @@ print_up(struct cli *cli, const struct start *start, const json_t *host, bool ru
                 json_member_text(view_status(host), "address", "no address"),
                 (int)start->pid, start->log_path);
     if (start->was_member && start->token[0] != '\0') {
-        cli_note(cli, "it was a member of its cluster already and still is; the token is "
-                      "not used up");
+        cli_note(cli, "it was a member already and still is, of the same cluster; "
+                      "another is joined after berth down --forget");
     }
     if (!start->was_member && start->token[0] == '\0') {
         print_next(cli, start, host);
