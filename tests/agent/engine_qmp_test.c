@@ -109,7 +109,8 @@ START_TEST(a_kill_of_what_writes_out_its_disks_says_so)
     adopt();
     base = engine_qmp_run_of(run);
     if (_i == 1) {
-        ck_assert_int_eq(kill(child, SIGSTOP), 0); /* deaf */
+        ck_assert_int_eq(kill(child, SIGSTOP), 0); /* deaf, from here on: */
+        ck_assert_int_eq(waitpid(child, NULL, WUNTRACED), child);
         engine_qmp_stop(run, 0);
         while (base->ending == NULL) {
             uv_run(&loop, UV_RUN_ONCE);
@@ -514,6 +515,7 @@ START_TEST(a_disk_that_is_not_durable_at_the_end_is_known_at_the_exit)
     answer("query-status", "return", "{\"status\": \"running\"}");
     turn_until(&runs);
     ck_assert_int_eq(kill(child, SIGSTOP), 0); /* it takes its time to end */
+    ck_assert_int_eq(waitpid(child, NULL, WUNTRACED), child);
 
     if (_i == 0) {
         ck_assert_int_eq(fd_write_full(peer, off, sizeof(off) - 1), 0);

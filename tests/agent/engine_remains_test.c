@@ -126,6 +126,7 @@ START_TEST(a_stop_lets_it_end_and_a_deaf_one_is_killed)
 {
     if (stops[_i].deaf) {
         ck_assert_int_eq(kill(child, SIGSTOP), 0);
+        ck_assert_int_eq(waitpid(child, NULL, WUNTRACED), child);
     }
     host.ending_ms = stops[_i].ending_ms;
     engine_remains.stop(run, stops[_i].grace_ms);

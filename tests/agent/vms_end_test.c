@@ -45,9 +45,18 @@ static void finish(void)
     teardown();
 }
 
-static void be_busy(pid_t pid)
+/* From here on it hears nothing: a signal that comes later waits. */
+static void be_deaf(pid_t pid)
 {
     ck_assert_int_eq(kill(pid, SIGSTOP), 0);
+    while (!is_state(pid, 'T')) { /* a busy machine takes its time */
+        (void)sched_yield();
+    }
+}
+
+static void be_busy(pid_t pid)
+{
+    be_deaf(pid);
     busy_turns = 0;
     busy = pid;
 }
@@ -126,7 +135,7 @@ START_TEST(a_deaf_one_is_killed_when_its_time_is_over)
     close_supervisor();
     open_supervisor();
     start(1, 1, false);
-    ck_assert_int_eq(kill(wait_phase(1, PHASE_READY).pid, SIGSTOP), 0);
+    be_deaf(wait_phase(1, PHASE_READY).pid);
 
     end_all(100);
 
@@ -150,7 +159,7 @@ START_TEST(one_that_obeys_a_lease_has_the_time_of_that)
     open_supervisor();
     start_unfenced(2);
     start(1, 1, false);
-    ck_assert_int_eq(kill(wait_phase(1, PHASE_READY).pid, SIGSTOP), 0);
+    be_deaf(wait_phase(1, PHASE_READY).pid);
     soon();
 
     end_within(FOR_EVER_MS, 100);
@@ -252,11 +261,7 @@ static void running(void)
 static void in_its_grace(void)
 {
     running();
-    pid_t pid = report_of(1).pid;
-    ck_assert_int_eq(kill(pid, SIGSTOP), 0);
-    while (!is_state(pid, 'T')) { /* a busy machine takes its time */
-        (void)sched_yield();
-    }
+    be_deaf(report_of(1).pid);
     ck_assert_int_eq(vm_supervisor_stop(bench.supervisor, 1, 1, UINT64_MAX, NULL), 0);
 }
 
