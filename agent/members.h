@@ -3,7 +3,9 @@
  * Shapes: struct members is a small table, replaced as a whole from orders (a founder's,
  * and one that is recovered, from its state) and kept in `members.bin` of the state
  * folder, so that a restarted host knows whom to call and a restarted voter whom to
- * trust. Between orders a voter's answer may add the leader to it (members_learn).
+ * trust. Between orders a voter's answer may add the leader to it (members_learn), and
+ * where none is left whom the host believes, its operator's token replaces it until the
+ * next orders (berthd_joining.c).
  * Pointers into it are valid until the table is replaced. Who must not wait for the disk
  * replaces it first and has a thread write it: begin and end are the loop's, and a table
  * that is replaced meanwhile stays unsaved. Threads: the loop's, but members_write_run.
