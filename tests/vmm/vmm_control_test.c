@@ -56,6 +56,12 @@ static uint64_t plug_bytes; /* of the machine that is made next */
 static unsigned plug_cpus;
 static enum cpu_level cpu_level;
 
+/* of the disk that flushes when it is let */
+static atomic_bool flush_is_held;
+static atomic_int flush_result;
+static atomic_uint flush_count;
+static atomic_bool last_was_in_a_save; /* the flush */
+
 static void make(const void *code, size_t size)
 {
     struct sockaddr_un address = {.sun_family = AF_UNIX};
@@ -95,8 +101,13 @@ static void setup(void)
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
     heard_size = 0;
     unwanted = NULL;
+    plug_bytes = 0;
     plug_cpus = 0;
     cpu_level = CPU_HOST;
+    atomic_store(&flush_is_held, false);
+    atomic_store(&flush_result, 0);
+    atomic_store(&flush_count, 0);
+    atomic_store(&last_was_in_a_save, false);
 }
 
 static void teardown(void)
@@ -589,11 +600,6 @@ START_TEST(a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset)
 END_TEST
 
 /* A disk that flushes when it is let. */
-static atomic_bool flush_is_held;
-static atomic_int flush_result;
-static atomic_uint flush_count;
-static atomic_bool last_was_in_a_save; /* the flush */
-
 static int held_flush(struct virtual_disk *disk)
 {
     (void)disk;
@@ -654,7 +660,6 @@ START_TEST(a_save_that_is_cancelled_begins_with_no_other_disk)
 {
     const int fd = memfd_create("snapshot", MFD_CLOEXEC);
     atomic_store(&flush_is_held, true);
-    atomic_store(&flush_count, 0);
     make(jump, sizeof(jump));
     (void)held_disk_add("root");
     (void)held_disk_add("data");
@@ -678,8 +683,6 @@ END_TEST
 START_TEST(a_machine_that_ends_is_saved_no_more_when_its_disks_are_flushed)
 {
     const int fd = memfd_create("snapshot", MFD_CLOEXEC);
-    atomic_store(&flush_is_held, false);
-    atomic_store(&flush_count, 0);
     make(jump, sizeof(jump));
     (void)held_disk_add("root");
     meet();
