@@ -404,14 +404,16 @@ const struct cli_command cli_commands[] = {
      "VM...",
      "shut VMs down; their host keeps their disks for the next start",
      "CPU and memory are free for others meanwhile. The disks go with the VM (berth rm), "
-     "or when they are given up (berth start --anywhere).",
-     "berth stop jump\n"
+     "or when they are given up (berth start --anywhere). --wait ends when its host says "
+     "that it has ended; of a VM on a host that is lost, when that is back.",
+     "berth stop jump --wait\n"
      "berth stop vm/jump vm/build -t shop",
      1,
      ANY,
      run_stop,
      DOCUMENTS_ALL,
-     {{NULL, 0, NULL, NULL}}},
+     {{"wait", 'w', NULL, "wait until they are stopped"},
+      {"timeout", 0, "TIME", "give up waiting after this long (5m)"}}},
     {CHANGE,
      "restart",
      "VM...",

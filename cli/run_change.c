@@ -6,7 +6,7 @@
 #include "cli/kind_view.h"
 #include "cli/output.h"
 #include "cli/run.h"
-#include "cli/waiting.h"
+#include "cli/waiting_state.h"
 
 #include <inttypes.h>
 #include <stdlib.h>
@@ -61,6 +61,7 @@ int run_scale(struct cli *cli)
 struct switching {
     const char *action;
     const char *said;
+    const struct awaited_state *awaited; /* NULL: until it is ready */
     bool on;
     bool again; /* also when it is so already */
 };
@@ -83,20 +84,50 @@ static bool is_unknown(const json_t *vm)
     return json_is_true(json_object_get(view_status(vm), "placeUnknown"));
 }
 
+static bool is_on(const json_t *vm)
+{
+    return strcmp(json_member_text(view_spec(vm), "power", "on"), "on") == 0;
+}
+
+static bool is_off(const json_t *vm)
+{
+    return !is_on(vm);
+}
+
+/* Of its own, by its user's will or by a fault; also when it may start again. */
+static bool has_ended(const json_t *vm)
+{
+    const char *phase = view_phase(vm, KIND_VM);
+    return strcmp(phase, "stopped") == 0 || strcmp(phase, "failed") == 0;
+}
+
+static bool is_placed_nowhere(const json_t *vm)
+{
+    return strcmp(view_phase(vm, KIND_VM), "pending") == 0;
+}
+
+static bool is_stopped(const json_t *vm)
+{
+    return is_off(vm) && (has_ended(vm) || is_placed_nowhere(vm));
+}
+
+static const struct awaited_state stopped = {.is_so = is_stopped,
+                                             .is_wished = is_off,
+                                             .taken_back = "is not to be off any more",
+                                             .not_yet = "is not stopped yet"};
+
 /* A VM of which nothing comes now, since it is what it shall be or its host is lost; else
  * NULL. */
 static const char *already(const struct switching *switching, const json_t *vm)
 {
-    const char *phase = view_phase(vm, KIND_VM);
-    bool is_on = strcmp(json_member_text(view_spec(vm), "power", "on"), "on") == 0;
-    bool ended = strcmp(phase, "stopped") == 0 || strcmp(phase, "failed") == 0;
-    bool waits = strcmp(phase, "pending") == 0;
+    const bool ended = has_ended(vm);
+    const bool waits = is_placed_nowhere(vm);
     if (!switching->again && is_lost(vm)) {
         return !switching->on ? "stops when its host is back; it may still run there"
-               : is_on ? "is on already, but its host is lost: it may still run there"
-                       : "starts when its host is back; it may still run there";
+               : is_on(vm) ? "is on already, but its host is lost: it may still run there"
+                           : "starts when its host is back; it may still run there";
     }
-    if (switching->again || is_on != switching->on) {
+    if (switching->again || is_on(vm) != switching->on) {
         return NULL;
     }
     if (!switching->on) {
@@ -105,10 +136,10 @@ static const char *already(const struct switching *switching, const json_t *vm)
     if (json_is_true(json_object_get(view_spec(vm), "paused"))) {
         return "is paused: berth resume lets it go on";
     }
-    return ended                         ? NULL
-           : waits                       ? "is on already, and waits for a host"
-           : strcmp(phase, "ready") == 0 ? "runs already"
-                                         : "is on already";
+    return ended   ? NULL
+           : waits ? "is on already, and waits for a host"
+           : strcmp(view_phase(vm, KIND_VM), "ready") == 0 ? "runs already"
+                                                           : "is on already";
 }
 
 /* The host that keeps its disks cannot take it now: what it waits for, and both ways out,
@@ -267,22 +298,6 @@ static int confirm_start(struct cli *cli,
                           "nothing was started");
 }
 
-/* Those that were asked for it, as they are after the wait, if there was one. */
-static int
-show_switched(struct cli *cli, const struct waiting_subject *subjects, unsigned count)
-{
-    struct object_name *names = calloc((size_t)count + 1, sizeof(*names));
-    if (names == NULL) {
-        return cli_fail(cli, EXIT_FAILED, "out of memory");
-    }
-    for (unsigned i = 0; i < count; i++) {
-        names[i] = subjects[i].name;
-    }
-    int code = output_objects(cli, names, count, true);
-    free(names);
-    return code;
-}
-
 static int
 power_all(struct cli *cli, const struct switching *switching, struct powered *powered)
 {
@@ -307,10 +322,12 @@ power_all(struct cli *cli, const struct switching *switching, struct powered *po
     }
     code = asked == EXIT_OK ? code : asked;
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
-        code = waiting_run_flags(cli, subjects, count);
+        code = switching->awaited != NULL
+                   ? waiting_state(cli, switching->awaited, subjects, count)
+                   : waiting_run_flags(cli, subjects, count);
     }
     if (output_is_document(cli) && count > 0) {
-        int shown = show_switched(cli, subjects, count);
+        int shown = waiting_show(cli, subjects, count);
         code = code == EXIT_OK ? shown : code;
     }
     free(subjects);
@@ -340,7 +357,8 @@ int run_start(struct cli *cli)
 
 int run_stop(struct cli *cli)
 {
-    return run_power(cli, &(struct switching){.action = ":stop", .said = "stops"});
+    return run_power(cli, &(struct switching){
+                              .action = ":stop", .said = "stops", .awaited = &stopped});
 }
 
 int run_restart(struct cli *cli)

@@ -1,14 +1,11 @@
 /* pause, resume. */
-#include "base/clock.h"
 #include "cli/kind_view.h"
 #include "cli/output.h"
 #include "cli/run.h"
-#include "cli/waiting.h"
+#include "cli/waiting_state.h"
 
 #include <stdlib.h>
 #include <string.h>
-
-#define POLL_MS 200
 
 /* What the two differ in. */
 struct pausing {
@@ -45,55 +42,15 @@ static int pause_one(struct cli *cli,
     return code;
 }
 
-/* EXIT_OK once its host says that it stands still. */
-static int wait_paused(struct cli *cli, const struct object_name *name, uint64_t until_ms)
+static bool stands_still(const json_t *vm)
 {
-    for (;;) {
-        CLEANUP_JSON json_t *vm = NULL;
-        int code = object_get(cli, name, &vm);
-        if (code != EXIT_OK || json_is_true(json_object_get(view_status(vm), "paused"))) {
-            return code;
-        }
-        if (!wishes_pause(vm)) {
-            return cli_fail(cli, EXIT_CONFLICT, "vm/%s is not to be paused any more: %s",
-                            name->name, view_phase(vm, KIND_VM));
-        }
-        if (clock_now_ms(clock_system()) >= until_ms) {
-            return cli_fail(cli, EXIT_TIMED_OUT,
-                            "vm/%s does not stand still yet; the cluster goes on, this "
-                            "command does not; next: berth show vm/%s",
-                            name->name, name->name);
-        }
-        pause_ms(POLL_MS);
-    }
+    return json_is_true(json_object_get(view_status(vm), "paused"));
 }
 
-static int
-wait_all_paused(struct cli *cli, const struct waiting_subject *subjects, unsigned count)
-{
-    uint64_t timeout_ms = 0;
-    int code = cli_flag_duration(cli, "timeout", WAITING_DEFAULT_MS, &timeout_ms);
-    uint64_t until_ms = clock_now_ms(clock_system()) + timeout_ms;
-    for (unsigned i = 0; i < count && code == EXIT_OK; i++) {
-        code = wait_paused(cli, &subjects[i].name, until_ms);
-    }
-    return code;
-}
-
-static int
-show_all(struct cli *cli, const struct waiting_subject *subjects, unsigned count)
-{
-    struct object_name *names = calloc((size_t)count + 1, sizeof(*names));
-    if (names == NULL) {
-        return cli_fail(cli, EXIT_FAILED, "out of memory");
-    }
-    for (unsigned i = 0; i < count; i++) {
-        names[i] = subjects[i].name;
-    }
-    int code = output_objects(cli, names, count, true);
-    free(names);
-    return code;
-}
+static const struct awaited_state still = {.is_so = stands_still,
+                                           .is_wished = wishes_pause,
+                                           .taken_back = "is not to be paused any more",
+                                           .not_yet = "does not stand still yet"};
 
 /* All are told before any is waited for; the first fault is the exit code. */
 static int run_all(struct cli *cli, const struct pausing *pausing)
@@ -110,11 +67,11 @@ static int run_all(struct cli *cli, const struct pausing *pausing)
         code = code == EXIT_OK ? r : code;
     }
     if (code == EXIT_OK && cli_flag(cli, "wait") != NULL) {
-        code = pausing->paused ? wait_all_paused(cli, subjects, count)
+        code = pausing->paused ? waiting_state(cli, &still, subjects, count)
                                : waiting_run_flags(cli, subjects, count);
     }
     if (output_is_document(cli) && count > 0) {
-        int shown = show_all(cli, subjects, count);
+        int shown = waiting_show(cli, subjects, count);
         code = code == EXIT_OK ? shown : code;
     }
     free(subjects);
