@@ -3,50 +3,9 @@
 # by a token of any member.
 # Method: network namespaces (deploy/lib/rack.sh) with real berthd; every wait is on a fact with a bound.
 set -eEuo pipefail
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${BERTH_BIN:-$top/build/asan}
-
-[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
-[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
-
-. "$top/deploy/lib/rack.sh"
-RACK_NET=10.97.0
-rack_init berth-away "$bin" /run/berth-away-test
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
-
-check_name=start
-check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
-fail() {
-    trap - ERR
-    printf 'FAILED: %s: %s\n' "$check_name" "$*"
-    local file
-    for file in "$RACK_RUN"/h?/berthd.log; do
-        [ -f "$file" ] && { echo "--- $file"; tail -n 20 "$file"; }
-    done
-    berth_on h3 host ls -o wide 2>&1 || true
-    exit 1
-}
-trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-trap 'c=$?; trap - ERR EXIT INT TERM; rack_down; exit $c' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-rack_down # of an earlier run that was killed
-
-wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
-    local deadline=$((SECONDS + 4 * $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
-        sleep 0.2
-    done
-}
-run() { # WANTED-CODE HOST ARGS...: what it says is in $said, on both streams
-    local wanted=$1 host=$2 code=0
-    shift 2
-    said=$(timeout 300 nsenter --net="/run/netns/$RACK-$host" "$RACK_BIN/berth" --state "$RACK_RUN/$host" "$@" 2>&1 </dev/null) || code=$?
-    [ $code = "$wanted" ] || fail "berth $* on $host: code $code, wanted $wanted: $said"
-}
-says() { grep -qF -- "$1" <<<"$said" || fail "wanted \"$1\", got: $said"; }
+. "$(dirname "$0")/rack_frame.sh"
+frame_rack berth-away 10.97.0
+tell() { berth_on h3 host ls -o wide; }
 
 check "h1 alone votes, a VM that waits for its host runs on h2, and h2's berthd ends"
 rack_up 4

@@ -6,48 +6,14 @@
 # Method: four hosts as network namespaces (deploy/lib/rack.sh), a real berthd and berth-fence in each, VMs of the fake
 # engine, which write down when they begin to run. Every wait is on a fact with a bound.
 set -euo pipefail
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${BERTH_BIN:-$top/build/release}
-
-[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
-[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
-
-. "$top/deploy/lib/rack.sh"
-RACK_NET=10.96.0
-rack_init berth-backup "$bin" /run/berth-backup-test
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
+. "$(dirname "$0")/rack_frame.sh"
+frame_rack berth-backup 10.96.0 berth-fence
 export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
-
-check_name=start
-check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
-fail() {
-    trap - ERR
-    printf 'FAILED: %s: %s\n' "$check_name" "$*"
-    local host
-    for host in h1 h2 h3 h4; do
-        [ -d "$RACK_RUN/$host" ] || continue
-        echo "--- $host"
-        tail -n 15 "$RACK_RUN/$host/berthd.log" || true
-    done
-    cat "$BERTH_FAKE_INTERVALS" || true
-    berth_on "$api" host ls 2>&1 | sed -n 1,20p || true
-    berth_on "$api" ls -t shop 2>&1 | sed -n 1,20p || true
-    exit 1
+tell() {
+    berth_on "$api" host ls | sed -n 1,20p
+    berth_on "$api" ls -t shop | sed -n 1,20p
 }
-trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-trap 'c=$?; trap - ERR EXIT INT TERM; rack_down; exit $c' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-rack_down # of an earlier run that was killed
 
-wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
-    local deadline=$((SECONDS + 4 * $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
-        sleep 0.1
-    done
-}
 # refused CODE COMMAND...: it ends with that exit code
 refused() {
     local wanted=$1 code=0
@@ -62,11 +28,6 @@ flip() { # FILE AT: one bit of the byte there
     byte=$(od -An -tu1 -j"$2" -N1 "$1" | tr -d ' ')
     printf "\\$(printf %03o $((byte ^ 4)))" | dd of="$1" bs=1 seek="$2" conv=notrunc status=none
 }
-api=h1
-hosts() { berth_on "$api" ls host -o json; }
-vms() { berth_on "$api" ls vm -t shop -o json; }
-voters_are() { [ "$(hosts | jq '[.items[] | select(.status.voter == "voter")] | length')" = "$1" ]; }
-host_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.phase // "ready"')" = "$2" ]; }
 ready_are() { [ "$(vms | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
 epoch_of() { vms | jq --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.epoch'; }
 uid_of() { vms | jq --arg n "$1" '.items[] | select(.metadata.name == $n) | .metadata.uid'; }

@@ -5,39 +5,18 @@
 # fake engine, which write down when they begin to run. Whenever a new epoch of a VM has begun, the process of the
 # one before must be gone: looked at every 20 ms, in that order, so that a slow machine cannot make it fail.
 set -eEuo pipefail
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${BERTH_BIN:-$top/build/release}
-
-[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
-[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
-[ -x "$bin/berth-fence" ] || { echo "no berth-fence in $bin"; exit 1; }
-
-. "$top/deploy/lib/rack.sh"
-RACK_NET=10.97.0
-rack_init berth-fence "$bin" /run/berth-fence-test
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
+. "$(dirname "$0")/rack_frame.sh"
+frame_rack berth-fence 10.97.0 berth-fence
 export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
-
-check_name=start
-check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
-fail() {
-    trap - ERR
-    printf 'FAILED: %s: %s\n' "$check_name" "$*"
+tell() {
     local host
     for host in h1 h2 h3; do
-        [ -d "$RACK_RUN/$host" ] || continue
-        echo "--- $host"
-        tail -n 20 "$RACK_RUN/$host/berthd.log" "$RACK_RUN/$host/fence.log" || true
+        tail -n 20 "$RACK_RUN/$host/fence.log" || true
         fence "$host" --show || true
     done
-    cat "$BERTH_FAKE_INTERVALS" || true
-    berth_on "$api" ls -t shop 2>&1 | sed -n 1,20p || true
-    exit 1
+    berth_on "$api" ls -t shop | sed -n 1,20p
 }
-trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-trap 'c=$?; trap - ERR EXIT INT TERM; resume_stopped; pressed_down; rack_down; exit $c' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
+let_go() { resume_stopped; pressed_down; }
 stopped= # a berthd that we stopped: it could not be ended in order
 resume_stopped() { [ -z "$stopped" ] || kill -CONT "$stopped" 2>/dev/null || true; stopped=; }
 
@@ -86,23 +65,6 @@ pressed_down() {
     pressed= pressed_handed=
 }
 taken() { cat $pressed/who/memory.{events,oom_control} 2>/dev/null | awk '$1 == "oom_kill" { print $2 }'; } # by the killer
-rack_down # of an earlier run that was killed
-
-wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
-    local deadline=$((SECONDS + 4 * $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
-        sleep 0.1
-    done
-}
-api=h1
-hosts() { berth_on "$api" ls host -o json; }
-vms() { berth_on "$api" ls vm -t shop -o json; }
-leader() { hosts | jq -r '.items[] | select(.status.live.leader == true) | .metadata.name'; }
-one_leads() { [ -n "$(leader)" ]; } # while another is elected nobody says that he does
-voters_are() { [ "$(hosts | jq '[.items[] | select(.status.voter == "voter")] | length')" = "$1" ]; }
-host_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.phase // "ready"')" = "$2" ]; }
 fence_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.live.fence')" = "$2" ]; }
 ready_are() { [ "$(vms | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
 fence() { local host=$1; shift; on "$host" "$bin/berth-fence" --state "$RACK_RUN/$host" "$@"; }

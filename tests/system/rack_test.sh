@@ -5,54 +5,16 @@
 # Method: three network namespaces (deploy/lib/rack.sh), a real berthd in each, QEMU guests under emulation;
 # every wait is on a fact with a bound; no check depends on how long something took.
 set -euo pipefail
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${BERTH_BIN:-$top/build/release}
-
-[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
+. "$(dirname "$0")/rack_frame.sh"
 command -v qemu-system-x86_64 >/dev/null || { echo "qemu-system-x86_64 is not installed"; exit 77; }
-[ -x "$bin/berthd" ] || { echo "no berthd in $bin"; exit 1; }
-
-. "$top/deploy/lib/rack.sh"
-RACK_NET=10.98.0
-rack_init berth-test "$bin" /run/berth-test
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
-
-check_name=start
-check() { check_name=$*; printf -- '-- %s\n' "$*"; }
-fail() {
-    trap - ERR
-    printf 'FAILED: %s: %s\n' "$check_name" "$*"
-    local log
-    for log in "$RACK_RUN"/h*/berthd.log; do
-        [ -f "$log" ] && { echo "--- $log"; tail -n 25 "$log"; }
-    done
-    berth_on "${api:-h1}" ls -t shop 2>&1 | sed -n 1,20p || true
-    berth_on "${api:-h1}" events --since 0 2>&1 | tail -n 30 || true
-    exit 1
+frame_rack berth-rack 10.98.0
+tell() {
+    berth_on "$api" ls -t shop | sed -n 1,20p
+    berth_on "$api" events --since 0 | tail -n 30
 }
-trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-trap 'c=$?; trap - ERR EXIT INT TERM; rack_down; exit $c' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-rack_down # of an earlier run that was killed
 
-wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
-    local deadline=$((SECONDS + 4 * $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
-        sleep 0.2
-    done
-}
-api=h1
-hosts() { berth_on "$api" ls host -o json; }
-vms() { berth_on "$api" ls vm -t shop -o json; }
 vm() { vms | jq -r --arg n "$1" ".items[] | select(.metadata.name == \$n) | $2"; }
 ready_is() { [ "$(vms | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ] && [ "$(vms | jq '.items | length')" = "$1" ]; }
-voters_are() { [ "$(hosts | jq '[.items[] | select(.status.voter == "voter")] | length')" = "$1" ]; }
-host_is() { [ "$(hosts | jq -r --arg n "$1" '.items[] | select(.metadata.name == $n) | .status.phase // "ready"')" = "$2" ]; }
-leader() { hosts | jq -r '.items[] | select(.status.live.leader == true) | .metadata.name'; }
-one_leads() { [ -n "$(leader)" ]; } # while another is elected nobody says that he does
 vms_on() { vms | jq -r --arg h "$1" '.items[] | select(.status.host == $h) | .metadata.name'; }
 guests_in() { ip netns pids "$RACK-$1" | while read -r p; do grep -qa '^[^ ]*qemu-system' "/proc/$p/cmdline" 2>/dev/null && echo "$p"; done || true; }
 answers() { on "$1" curl -sS -m 5 "http://$2/healthz"; }
@@ -199,7 +161,7 @@ YAML
 berth_on "$api" apply "$RACK_RUN/pet.yaml" --wait
 # script: keys go to a console from a terminal only
 console="nsenter --net=/run/netns/$RACK-$api $bin/berth --state $RACK_RUN/$api console vm/pet -t shop"
-says() { # LINE WANT: typed on the guest's console, which then says WANT (not in LINE as it is)
+guest_says() { # LINE WANT: typed on the guest's console, which then says WANT (not in LINE as it is)
     { sleep 1; printf '%s\n' "$1"; sleep 4; printf '\035'; } | timeout 20 script -qec "$console" /dev/null | grep "$2"
 }
 home=$(vm pet .status.host)
@@ -217,7 +179,7 @@ berth_on "$api" start vm/pet -t shop --wait
 [ "$(vm pet .status.host)" = "$home" ] || fail "it started elsewhere"
 [ "$(vm pet .status.epoch)" -gt "$epoch" ] || fail "it started in an epoch that had run"
 [ "$(stat -c %i "$disk")" = "$inode" ] || fail "it has another disk"
-wait_for 120 "the guest to read the mark on its disk" says 'head -c 8 /dev/vda; echo' aaaaaaaa
+wait_for 120 "the guest to read the mark on its disk" guest_says 'head -c 8 /dev/vda; echo' aaaaaaaa
 
 check "drain moves VMs off, names those that stay with their disks, and undrain lets them back"
 drained=$home

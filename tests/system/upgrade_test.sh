@@ -9,50 +9,20 @@
 # this release and of the one after it (tests/CMakeLists.txt), which differ in what few files see; every wait is on a
 # fact with a bound.
 set -eEuo pipefail
-top=$(cd "$(dirname "$0")/../.." && pwd)
-bin=${BERTH_BIN:-$top/build/asan}
+. "$(dirname "$0")/rack_frame.sh"
+frame_rack berth-upgrade 10.95.0 next/berthd
 next=$bin/next
-
-[ "$(id -u)" = 0 ] || { echo "needs root for network namespaces"; exit 77; }
-[ -x "$bin/berthd" ] && [ -x "$next/berthd" ] || { echo "no berthd in $bin or no next one in $next"; exit 1; }
 ln -f "$bin"/berth "$bin"/berth-fence "$bin"/berth-vmm "$bin"/berth-fetch "$bin"/berth-unpack "$next" # programs find each other by their folder
-
-. "$top/deploy/lib/rack.sh"
-RACK_NET=10.95.0
-rack_init berth-upgrade "$bin" /run/berth-upgrade-test
-export ASAN_OPTIONS=${ASAN_OPTIONS:-detect_leaks=0} # ends by SIGKILL; leaks are the unit tests' business
 export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
-
-check_name=start
-check() { check_name=$*; printf -- '-- %s  (%ds)\n' "$*" $SECONDS; }
-fail() {
-    trap - ERR
-    printf 'FAILED: %s: %s\n' "$check_name" "$*"
-    local file
-    for file in "$RACK_RUN"/h?/berthd.log "$RACK_RUN/writer.log" "$BERTH_FAKE_INTERVALS"; do
-        [ -f "$file" ] && { echo "--- $file"; tail -n 20 "$file"; }
-    done
-    berth_on h1 version 2>&1 || true
-    berth_on h1 host ls -o wide 2>&1 || true
-    exit 1
-}
 writer=
-stop_writer() { [ -z "$writer" ] || { kill "$writer" 2>/dev/null && wait "$writer" || true; }; }
-trap 'fail "line $LINENO: $BASH_COMMAND"' ERR
-trap 'c=$?; trap - ERR EXIT INT TERM; stop_writer; rack_down; exit $c' EXIT
-trap 'exit 130' INT
-trap 'exit 143' TERM
-rack_down # of an earlier run that was killed
-
-wait_for() { # SECONDS WHAT COMMAND...: so long on a machine of one's own; several times that on one that others use too
-    local deadline=$((SECONDS + 4 * $1)) what=$2
-    shift 2
-    until "$@" >/dev/null 2>&1; do
-        [ $SECONDS -lt "$deadline" ] || fail "waited in vain for: $what"
-        sleep 0.1
-    done
+tell() {
+    tail -n 20 "$RACK_RUN/writer.log"
+    berth_on h1 version
+    berth_on h1 host ls -o wide
 }
-says() { # TEXT FILE
+let_go() { [ -z "$writer" ] || { kill "$writer" 2>/dev/null && wait "$writer" || true; }; }
+
+file_says() { # TEXT FILE
     grep -qF "$1" "$2" || { cat "$2"; fail "it does not say: $1"; }
 }
 # Hosts of other racks on this machine have names like h1, and a host's name is that of its control groups.
@@ -200,7 +170,7 @@ is_removed() { old h1 rm "host/$(name_of h2)" --yes; } # refused until another o
 wait_for 60 "h2 to be removed, once h4 votes in its place" is_removed
 wait_for 60 "h4 to have a vote" voters_are h1 h3 h4
 cat "$RACK_RUN"/h?/berthd.log >"$RACK_RUN/logs"
-says "host becomes standby of the log" "$RACK_RUN/logs"
+file_says "host becomes standby of the log" "$RACK_RUN/logs"
 old h2 down --forget --yes
 new h2 join "$(old h1 token join)" --name "$(name_of h2)" --label work=no "${wait[@]}" </dev/null
 has_no_log h2 || fail "h2 has a part in the log"
@@ -215,7 +185,7 @@ put_tenant() { ask h1 PUT /v1/tenants/shop -H 'Content-Type: application/json' -
 # Who leads only now has to hear of every host first.
 waits_for_h3() { put_tenant >"$RACK_RUN/answer" && grep -qF "images needs level 5, the cluster is at 4: $(name_of h3) takes part up to level 4" "$RACK_RUN/answer"; }
 wait_for 20 "the refusal to say what it waits for" waits_for_h3
-says BERTH_ELEVEL "$RACK_RUN/answer"
+file_says BERTH_ELEVEL "$RACK_RUN/answer"
 says_waits() { old h1 version >"$RACK_RUN/answer" && grep -qF "level   4; 5 waits: $(name_of h3) takes part up to level 4" "$RACK_RUN/answer"; }
 wait_for 20 "the version to say what the level waits for" says_waits
 
@@ -226,7 +196,7 @@ check "the last host comes over, and the level is raised"
 restart new h3 5 "${wait[@]}"
 wait_for 30 "level 5" level_is h1 5
 put_tenant >"$RACK_RUN/answer"
-says '"images":7' "$RACK_RUN/answer"
+file_says '"images":7' "$RACK_RUN/answer"
 
 check "no request failed, no write is lost, no VM was disturbed"
 at_end=$(($(wc -l <"$RACK_RUN/written") + 1))
@@ -248,7 +218,7 @@ remember h4
 old h4 down
 content h4 >"$RACK_RUN/content"
 refused old h4 up "${wait[@]}"
-says 'start failed code=BERTH_ELEVEL why="the cluster is at level 5, this berthd takes part up to level 4' "$RACK_RUN/refused"
+file_says 'start failed code=BERTH_ELEVEL why="the cluster is at level 5, this berthd takes part up to level 4' "$RACK_RUN/refused"
 diff "$RACK_RUN/content" <(content h4) || fail "its data was touched"
 
 check "nor does it go on where only the log tells it"
@@ -265,11 +235,11 @@ wait_for 30 "h4 to be back" is_back h4 5
 check "nor is it let in, nor a backup of the new level read by it"
 token=$(old h1 token join)
 refused old h5 join "$token" --name "$(name_of h5)" "${wait[@]}" --timeout 60s
-says "the cluster is at level 5, this berthd takes part up to level 4" "$RACK_RUN/refused"
+file_says "the cluster is at level 5, this berthd takes part up to level 4" "$RACK_RUN/refused"
 new h5 join "$token" --name "$(name_of h5)" "${wait[@]}" </dev/null
 new h1 backup save "$RACK_RUN/backup" >/dev/null
 refused old h1 backup verify "$RACK_RUN/backup"
-says "the backup is of level 5" "$RACK_RUN/refused"
+file_says "the backup is of level 5" "$RACK_RUN/refused"
 
 check "teardown leaves nothing"
 rack_down
