@@ -33,7 +33,8 @@ struct balloon {
     struct counter reports;
     struct counter statistics;
     struct counter released_bytes;
-    bool statistics_held; /* the guest's buffer waits until somebody asks */
+    unsigned released_runs; /* in this turn, each a call of the kernel's */
+    bool statistics_held;   /* the guest's buffer waits until somebody asks */
     uint16_t statistics_head;
 };
 
@@ -42,11 +43,21 @@ static struct balloon *balloon_of(struct virtio_device *device)
     return (struct balloon *)device;
 }
 
+/* The kernel takes some microseconds to take a page back, and a guest may name every
+ * second one, thousands at a time: other devices have a turn in between. */
+#define RUNS_PER_TURN 256
+
+static enum virtio_handled taken(const struct balloon *balloon)
+{
+    return balloon->released_runs < RUNS_PER_TURN ? VIRTIO_TAKEN : VIRTIO_ENOUGH;
+}
+
 /* Gives the whole pages of a range back to the host. */
 static void release(struct balloon *balloon, uint64_t address, uint64_t size)
 {
     const uint64_t first = (address + PAGE - 1) / PAGE * PAGE;
     const uint64_t end = (address + size) / PAGE * PAGE;
+    balloon->released_runs++;
     if (first >= address && first < end &&
         guest_memory_release(balloon->device.place.memory, first, end - first) == 0) {
         counter_add(&balloon->released_bytes, end - first);
@@ -73,7 +84,7 @@ inflate(struct virtio_device *device, unsigned queue, struct virtio_chain *chain
         i += run;
     }
     virtio_device_give(device, queue, chain->head, 0);
-    return VIRTIO_TAKEN;
+    return taken(balloon_of(device));
 }
 
 /* A page that comes back needs nothing: it is there when it is touched. */
@@ -95,7 +106,7 @@ report(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
         release(balloon_of(device), buffer->address, buffer->size_bytes);
     }
     virtio_device_give(device, queue, chain->head, 0);
-    return VIRTIO_TAKEN;
+    return taken(balloon_of(device));
 }
 
 /* Hands the guest its buffer: it fills it again (5.5.6.3). */
@@ -157,6 +168,7 @@ static handler *handler_of(const struct virtio_device *device, unsigned queue)
 static void balloon_notify(struct virtio_device *device, unsigned queue)
 {
     handler *handle = handler_of(device, queue);
+    balloon_of(device)->released_runs = 0;
     if (handle != NULL) {
         virtio_device_serve(device, queue, handle);
     }

@@ -121,11 +121,14 @@ void virtio_device_serve(struct virtio_device *device,
             more = virtio_device_active(device) &&
                    virtio_queue_arm(ring, device->place.memory);
             budget--; /* an index that moves all the time is work too */
-        } else if (handle(device, queue, &chain) == VIRTIO_WAIT) {
+            continue;
+        }
+        const enum virtio_handled done = handle(device, queue, &chain);
+        if (done == VIRTIO_WAIT) {
             virtio_queue_unget(ring, chain.head);
             more = false;
         } else {
-            budget--;
+            budget = done == VIRTIO_ENOUGH ? 0 : budget - 1;
         }
     }
     virtio_device_signal(device, queue);

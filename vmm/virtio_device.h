@@ -166,6 +166,7 @@ struct virtio_device {
 /* What a type's handler did with a request. */
 enum virtio_handled {
     VIRTIO_TAKEN = 0, /* given back already, or kept until it is done */
+    VIRTIO_ENOUGH,    /* likewise, and it was much work: others have a turn now */
     VIRTIO_WAIT,      /* not now: the type serves the queue again when it can */
 };
 
@@ -197,7 +198,8 @@ void virtio_device_give(struct virtio_device *device,
 void virtio_device_signal(struct virtio_device *device, unsigned queue);
 /* Calls the handler for each request of the queue, tells the driver, and asks it for
  * notifications when the queue is empty. A guest that fills faster than we serve is cut
- * off after VIRTIO_SERVE_MAX requests; the poller comes back for the rest. */
+ * off after VIRTIO_SERVE_MAX requests, or when the handler says that it is enough; the
+ * poller comes back for the rest. */
 void virtio_device_serve(struct virtio_device *device,
                          unsigned queue,
                          enum virtio_handled (*handle)(struct virtio_device *device,

@@ -81,6 +81,35 @@ START_TEST(inflated_pages_are_given_back)
 }
 END_TEST
 
+/* Each of these pages costs a call of the kernel's: one kick may ask for a quarter of a
+ * million. */
+START_TEST(others_have_a_turn_while_many_pages_are_given_back)
+{
+    enum { REQUESTS = 6, PAGES = 80 };
+    uint32_t pages[PAGES];
+    uint32_t head;
+    uint32_t size;
+    fill(AT, (uint64_t)REQUESTS * PAGES * 2 * 4096);
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        for (unsigned k = 0; k < PAGES; k++) {
+            pages[k] = (uint32_t)(AT / 4096 + (i * PAGES + k) * 2);
+        }
+        const uint64_t at = guest_put(&guest, pages, sizeof(pages));
+        guest_post(&guest, INFLATE, &(struct guest_buffer){at, sizeof(pages), false}, 1);
+    }
+    guest_kick(&guest, INFLATE);
+
+    const uint64_t first_bytes = state().released_bytes;
+    ck_assert_uint_gt(first_bytes, 0);
+    ck_assert_uint_lt(first_bytes, (uint64_t)REQUESTS * PAGES * 4096);
+    for (unsigned i = 0; i < REQUESTS; i++) {
+        (void)guest_wait(&guest, INFLATE);
+    }
+    ck_assert(!guest_used(&guest, INFLATE, &head, &size));
+    ck_assert_uint_eq(state().released_bytes, REQUESTS * PAGES * 4096);
+}
+END_TEST
+
 START_TEST(pages_that_do_not_exist_are_nothing)
 {
     const uint32_t pages[] = {GUEST_RAM_BYTES / 4096, UINT32_MAX, UINT32_MAX - 1,
@@ -199,6 +228,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, inflated_pages_are_given_back);
+    tcase_add_test(tests, others_have_a_turn_while_many_pages_are_given_back);
     tcase_add_test(tests, pages_that_do_not_exist_are_nothing);
     tcase_add_test(tests, reported_ranges_are_given_back_by_whole_pages);
     tcase_add_test(tests, statistics_come_when_they_are_asked_for);
