@@ -475,13 +475,20 @@ static int set_cpu(const struct resource_groups *groups,
     return r != 0 ? r : write_number(folder, "cpu.shares", shares);
 }
 
+static uint64_t memory_most_bytes(const struct resource_limits *limits)
+{
+    return limits->memory_bytes + RESOURCE_OVERHEAD_BYTES +
+           limits->memory_bytes / RESOURCE_OVERHEAD_MEMORY_PART +
+           limits->disk_bytes / RESOURCE_OVERHEAD_DISK_PART;
+}
+
 static int set_memory(const struct resource_groups *groups,
                       const char *folder,
                       const struct resource_limits *limits)
 {
     const char *file =
         groups->mode == RESOURCE_V2 ? "memory.max" : "memory.limit_in_bytes";
-    return write_number(folder, file, limits->memory_bytes + RESOURCE_OVERHEAD_BYTES);
+    return write_number(folder, file, memory_most_bytes(limits));
 }
 
 static int set_processes(const char *folder, const struct resource_limits *limits)

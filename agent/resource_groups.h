@@ -23,10 +23,15 @@
 #include <stdint.h>
 #include <sys/types.h>
 
-/* What a VMM needs besides guest memory: QEMU with TCG holds a translation cache and page
- * tables. */
-#define RESOURCE_OVERHEAD_BYTES (UINT64_C(256) << 20)
-#define RESOURCE_HEADROOM_MCPU  250 /* for the I/O threads, beside the vCPUs */
+/* What a VMM needs besides guest memory. QEMU with TCG holds a translation cache; the
+ * page tables of the process, those of KVM and the kernel's index of shared pages take 8
+ * bytes each for a page of 4 KiB, some 0.7 % of all RAM that a guest has touched; an
+ * overlay's map takes up to 1/32768 of its disk. Each part is twice what it may come to.
+ */
+#define RESOURCE_OVERHEAD_BYTES       (UINT64_C(256) << 20)
+#define RESOURCE_OVERHEAD_MEMORY_PART 64    /* of guest memory: 1/64 */
+#define RESOURCE_OVERHEAD_DISK_PART   16384 /* of all disks */
+#define RESOURCE_HEADROOM_MCPU        250   /* for the I/O threads, beside the vCPUs */
 /* Processes and threads beside the vCPUs: berth-vmm has 300 at most with all devices that
  * a VM may have, QEMU 64 for each disk. Far fewer than a host has numbers. */
 #define RESOURCE_OVERHEAD_PROCESSES 1024
@@ -38,6 +43,7 @@ struct resource_limits {
     uint32_t cpu_count;
     uint32_t cpu_weight;   /* 1..10000, 100 is normal */
     uint64_t memory_bytes; /* guest memory; the overhead is added here */
+    uint64_t disk_bytes;   /* of all disks together */
 };
 
 struct resource_usage {

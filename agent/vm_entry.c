@@ -230,6 +230,15 @@ void vm_entry_write_or_log(const struct vm_entry *vm)
 
 /* ---- events of the engine ---- */
 
+static uint64_t disks_bytes(const struct engine_vm *vm)
+{
+    uint64_t bytes = 0;
+    for (uint32_t i = 0; i < vm->disk_count; i++) {
+        bytes += vm->disks[i].size_bytes;
+    }
+    return bytes;
+}
+
 void vm_entry_limit(struct vm_entry *vm, pid_t pid)
 {
     struct resource_groups *groups = vm->supervisor->host.groups;
@@ -237,6 +246,7 @@ void vm_entry_limit(struct vm_entry *vm, pid_t pid)
         .cpu_count = engine_vm_cpus_most(&vm->order.vm),
         .cpu_weight = vm->order.vm.cpu_weight,
         .memory_bytes = vm->order.vm.memory_bytes,
+        .disk_bytes = disks_bytes(&vm->order.vm),
     };
     struct err err = {0};
     if (groups == NULL || resource_groups_mode(groups) == RESOURCE_NONE) {

@@ -57,6 +57,7 @@ static const struct resource_limits limits = {
     .cpu_count = 2,
     .cpu_weight = 200,
     .memory_bytes = UINT64_C(128) << 20,
+    .disk_bytes = UINT64_C(32) << 30,
 };
 
 static void make_and_put(void)
@@ -90,7 +91,7 @@ START_TEST(the_limits_are_the_vms_and_a_little)
     make_and_put();
 
     ck_assert_str_eq(group_file("memory", v2 ? "memory.max" : "memory.limit_in_bytes"),
-                     "402653184\n"); /* 128 + 256 MiB */
+                     "406847488\n"); /* 128 + 256 + 2 (of 128) + 2 (of 32 GiB) MiB */
     if (v2) {
         ck_assert_str_eq(group_file("cpu", "cpu.max"), "225000 100000\n");
         ck_assert_str_eq(group_file("cpu", "cpu.weight"), "200\n");
