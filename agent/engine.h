@@ -154,8 +154,9 @@ const char *engine_end_name(enum engine_end end);
 struct engine_exit {
     enum engine_end end;
     bool late;      /* we ended it, since it was not held in time */
-    bool unwritten; /* killed while it wrote out its disks: what the guest did not flush
-                       may be missing */
+    bool unwritten; /* killed while it wrote out its disks, or it said that it could not:
+                       what the guest did not flush may be missing. False of what ended
+                       while no daemon was there says nothing: nobody heard */
     struct vm_process_end process;
     char reason[ENGINE_REASON_SIZE]; /* for people: what and why, one line */
 };

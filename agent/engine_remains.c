@@ -21,7 +21,9 @@ struct remains_run {
     struct loop_timer *grace; /* of a stop */
     uint64_t grace_end_ms;    /* loop time */
     bool stopping, killed;
-    bool hurried; /* `look` comes soon, and again and again */
+    bool ending;    /* it was told to end, and writes out its disks */
+    bool unwritten; /* as in engine_exit */
+    bool hurried;   /* `look` comes soon, and again and again */
 };
 
 static struct remains_run *remains_of(struct engine_run *run)
@@ -58,6 +60,7 @@ static void remains_look(void *context)
                          : run->stopping ? ENGINE_END_STOPPED
                                          : ENGINE_END_GONE,
                          &unknown, NULL, log, run->console);
+    exit.unwritten = run->unwritten;
     run->events.exited(run->context, &exit); /* may close the run */
 }
 
@@ -140,8 +143,9 @@ static void remains_hurry(struct remains_run *run)
 static void remains_kill(struct engine_run *base)
 {
     struct remains_run *run = remains_of(base);
+    const int left = remains_signal(run, SIGKILL); /* seen, and again, at the next look */
+    run->unwritten = run->unwritten || (run->ending && !run->killed && left != 0);
     run->killed = true;
-    (void)remains_signal(run, SIGKILL); /* seen, and said again, at the next look */
     remains_hurry(run);
 }
 
@@ -167,7 +171,9 @@ static void remains_stop(struct engine_run *base, uint64_t grace_ms)
         loop_timer_again(run->grace, grace_ms, 0);
         run->grace_end_ms = now_ms + grace_ms;
     }
-    if (run->grace == NULL || remains_signal(run, SIGTERM) < 0) {
+    const int told = run->grace == NULL ? -ENOMEM : remains_signal(run, SIGTERM);
+    run->ending = run->ending || told > 0;
+    if (told < 0) {
         remains_kill(base);
     }
     remains_hurry(run);

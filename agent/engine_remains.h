@@ -4,7 +4,9 @@
  * For a VM whose engine is not on this host any more, that could not be taken over yet,
  * or whose record is damaged, so that its process is not even known by name. It only
  * adopts: what runs is found by agent/vm_remains.h, and `exited` follows once nothing is
- * left. Where that cannot be told, it has not exited. Errors: cont, pause, sample and
+ * left. Where that cannot be told, it has not exited. It is `unwritten` when it was
+ * killed after it had been told to end; what its program says of its disks nobody here
+ * hears, so an end by itself says nothing of them. Errors: cont, pause, sample and
  * console are BERTH_EUNSUPPORTED; start is.
  */
 #pragma once

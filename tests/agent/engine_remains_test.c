@@ -22,6 +22,7 @@ static struct engine_run *run;
 static pid_t child;
 static unsigned exits;
 static enum engine_end end;
+static bool unwritten;
 static void (*again)(void); /* at each tick, until it has exited; NULL: nothing */
 
 static void on_tick(void *context)
@@ -37,6 +38,7 @@ static void on_exited(void *context, const struct engine_exit *exit)
     (void)context;
     exits++;
     end = exit->end;
+    unwritten = exit->unwritten;
     ck_assert(vm_process_pid_is_stopped(child)); /* dead, though not reaped */
 }
 
@@ -100,6 +102,7 @@ START_TEST(a_kill_is_told_when_nothing_is_left)
     ck_assert_uint_eq(exits, 0); /* never inside the call */
     wait_exit();
     ck_assert_int_eq(end, ENGINE_END_KILLED);
+    ck_assert(!unwritten); /* it was not even asked to end */
 }
 END_TEST
 
@@ -132,6 +135,7 @@ START_TEST(a_stop_lets_it_end_and_a_deaf_one_is_killed)
     engine_remains.stop(run, stops[_i].grace_ms);
     wait_exit();
     ck_assert_int_eq(end, stops[_i].deaf ? ENGINE_END_KILLED : ENGINE_END_STOPPED);
+    ck_assert_int_eq(unwritten, stops[_i].deaf);
 }
 END_TEST
 
