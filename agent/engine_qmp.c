@@ -82,6 +82,7 @@ static enum engine_end end_of(const struct engine_qmp_run *run)
 static void run_ended(void *context, const struct vm_process_end *end)
 {
     struct engine_qmp_run *run = context;
+    qmp_client_hear_last(run->qmp); /* how it ended, or that a disk was not written */
     run_exited(run, end_of(run), end, run->what[0] != '\0' ? run->what : NULL);
 }
 

@@ -308,6 +308,27 @@ static void pipe_read(uv_stream_t *stream, ssize_t count, const uv_buf_t *buffer
     client_release(client);
 }
 
+/* What is not there at once does not come any more. */
+void qmp_client_hear_last(struct qmp_client *client)
+{
+    uv_os_fd_t peer;
+    size_t heard = 0;
+    ssize_t count = 1;
+    if (client == NULL || !client->ready ||
+        uv_fileno((uv_handle_t *)&client->pipe, &peer) != 0) {
+        return;
+    }
+    client_hold(client);
+    while (count > 0 && heard < QMP_LAST_MAX && client->ready) {
+        count = recv(peer, client->chunk, sizeof(client->chunk), MSG_DONTWAIT);
+        if (count > 0) {
+            heard += (size_t)count;
+            client_take(client, client->chunk, (size_t)count);
+        }
+    }
+    client_release(client);
+}
+
 /* ---- connecting and deadlines ---- */
 
 static void client_arm(struct qmp_client *client)

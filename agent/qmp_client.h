@@ -26,7 +26,9 @@
     (1u << 20)               /* query-* answers of large machines are below 100 KiB */
 #define QMP_COMMANDS_MAX 64u /* unanswered at a time */
 #define QMP_GARBAGE_MAX  16u
-#define QMP_RETRY_MS     10u /* between attempts to connect */
+#define QMP_LAST_MAX     (2u * QMP_MESSAGE_MAX) /* of what is read of a peer that has ended \
+                                                 */
+#define QMP_RETRY_MS 10u                        /* between attempts to connect */
 
 struct qmp_client;
 
@@ -75,5 +77,9 @@ int qmp_client_execute_fd(struct qmp_client *client,
                           void *context,
                           struct err *err);
 bool qmp_client_is_ready(const struct qmp_client *client);
+/* The peer has ended: takes what it has said and nobody has read, at most QMP_LAST_MAX
+ * bytes. The callbacks run before this returns, `closed` not for its end; so not from one
+ * of them. Accepts NULL. */
+void qmp_client_hear_last(struct qmp_client *client);
 /* Accepts NULL; returns NULL; from any callback. */
 struct qmp_client *qmp_client_close(struct qmp_client *client);

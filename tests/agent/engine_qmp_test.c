@@ -535,6 +535,34 @@ START_TEST(a_disk_that_is_not_durable_at_the_end_is_known_at_the_exit)
 }
 END_TEST
 
+/* Both are there when the loop looks, and the end came first. */
+START_TEST(what_a_program_said_last_is_known_at_its_exit)
+{
+    static const char off[] =
+        "{\"event\": \"SHUTDOWN\", \"data\": {\"guest\": true}}\r\n";
+    static const char lost[] =
+        "{\"event\": \"BLOCK_IO_ERROR\", \"data\": {\"action\": \"ignore\"}}\r\n";
+    siginfo_t info = {0};
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"running\"}");
+    turn_until(&runs);
+    for (unsigned i = 0; i < 4; i++) { /* or what it said would be looked at first */
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_eq(kill(child, SIGKILL), 0);
+    ck_assert_int_eq(waitid(P_PID, (id_t)child, &info, WEXITED | WNOWAIT), 0);
+    ck_assert_int_eq(fd_write_full(peer, off, sizeof(off) - 1), 0);
+    ck_assert_int_eq(fd_write_full(peer, lost, sizeof(lost) - 1), 0);
+    fd_close(&peer);
+    turn_until(&exits);
+
+    ck_assert_int_eq(end, ENGINE_END_GUEST_SHUTDOWN);
+    ck_assert(unwritten);
+}
+END_TEST
+
 /* Behind a try that was on its way. */
 static long hear_stop(void)
 {
@@ -773,6 +801,7 @@ int main(void)
     tcase_add_test(tests, a_process_at_the_gate_can_be_killed);
     tcase_add_loop_test(tests, a_disk_that_is_not_durable_at_the_end_is_known_at_the_exit,
                         0, 2);
+    tcase_add_test(tests, what_a_program_said_last_is_known_at_its_exit);
     tcase_add_loop_test(tests, a_kill_of_what_writes_out_its_disks_says_so, 0, 2);
     tcase_add_test(tests, one_that_waits_for_its_disk_is_let_try_again_and_again);
     tcase_add_test(tests, a_pause_of_one_that_waits_for_its_disk_goes_before);
