@@ -169,7 +169,7 @@ static void running(struct engine_qmp_run *run)
     run->unheard = loop_timer_close(run->unheard);
     run->held_told = true;
     run->running = true;
-    run->disk_fault = run->cont_due = false;
+    run->disk_fault = run->cont_due = run->unbegun = false;
     engine_qmp_measure_begin(run);
     if (run->resets.alive_ms == 0) {
         run->resets.alive_ms = uv_now(run->host->loop);
@@ -268,6 +268,14 @@ static void status_panicked(struct engine_qmp_run *run, const json_t *status)
     guest_panicked(run, status);
 }
 
+/* One that was taken over here is as a new one: it was never let run. */
+static void status_prelaunch(struct engine_qmp_run *run, const json_t *status)
+{
+    (void)status;
+    run->unbegun = run->adopted && !run->running;
+    held(run);
+}
+
 /* Only one that is found so has not told of it yet. */
 static void status_paused(struct engine_qmp_run *run, const json_t *status)
 {
@@ -303,9 +311,13 @@ static const struct {
     const char *status;
     void (*take)(struct engine_qmp_run *run, const json_t *status);
 } statuses[] = {
-    {"running", status_running},   {"paused", status_paused},
-    {"shutdown", status_shutdown}, {"guest-panicked", status_panicked},
-    {"io-error", status_io_error}, {"internal-error", status_internal_error},
+    {"running", status_running},
+    {"prelaunch", status_prelaunch},
+    {"paused", status_paused},
+    {"shutdown", status_shutdown},
+    {"guest-panicked", status_panicked},
+    {"io-error", status_io_error},
+    {"internal-error", status_internal_error},
 };
 
 static void
@@ -367,7 +379,7 @@ void engine_qmp_status_ask(struct engine_qmp_run *run)
 
 static bool has_run(const struct engine_qmp_run *run)
 {
-    return run->adopted || run->resets.alive_ms != 0;
+    return (run->adopted && !run->unbegun) || run->resets.alive_ms != 0;
 }
 
 /* Behind the limits: a VM that is held, and may be let run, has them. */

@@ -77,6 +77,7 @@ struct engine_qmp_run {
     struct loop_timer *ending;    /* it was asked to end itself: until it is killed */
     bool preparing;
     bool adopted;
+    bool unbegun; /* adopted, and found before its first cont */
     bool held_told;
     bool running;
     bool stopping;

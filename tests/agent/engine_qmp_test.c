@@ -395,9 +395,29 @@ static void begins_frozen(void)
     ck_assert_int_eq(engine_qmp_freeze(run, false), 0);
 }
 
+/* Its daemon was away while it was held. */
+static void begins_taken_over(void)
+{
+    adopt();
+    greet();
+    answer("query-status", "return", "{\"status\": \"prelaunch\"}");
+    turn_until(&helds);
+    host.start_ms = 100;
+    ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+    (void)hear("\"cont\"");
+}
+
+static void begins_taken_over_and_is_gone(void)
+{
+    begins_taken_over();
+    fd_close(&peer);
+    fd_close(&listener);
+}
+
 static void (*const unheard_begins[])(void) = {
-    begins_without_an_answer, begins_and_is_gone, begins_without_a_connection,
-    begins_frozen};
+    begins_without_an_answer,    begins_and_is_gone,
+    begins_without_a_connection, begins_frozen,
+    begins_taken_over,           begins_taken_over_and_is_gone};
 
 START_TEST(one_that_is_not_heard_to_begin_ends_with_a_reason)
 {
@@ -816,7 +836,7 @@ int main(void)
     tcase_add_test(tests, a_guest_that_began_and_ended_unheard_is_not_told_to_begin);
     tcase_add_test(tests,
                    one_that_is_let_begin_without_a_connection_begins_when_it_is_back);
-    tcase_add_loop_test(tests, one_that_is_not_heard_to_begin_ends_with_a_reason, 0, 4);
+    tcase_add_loop_test(tests, one_that_is_not_heard_to_begin_ends_with_a_reason, 0, 6);
     tcase_add_test(tests, one_that_has_begun_is_not_ended_for_its_silence);
     tcase_add_test(tests, a_daemon_that_stood_still_hears_first_whether_it_runs);
     tcase_add_test(tests, a_resume_that_is_lost_is_said_again);
