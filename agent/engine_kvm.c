@@ -4,6 +4,7 @@
 #include "agent/engine_qmp.h"
 #include "agent/kernel_unpack.h"
 #include "agent/program_path.h"
+#include "agent/vm_disks.h"
 #include "base/cleanup.h"
 #include "base/digest.h"
 #include "base/fd.h"
@@ -433,6 +434,7 @@ static void disks_run(struct work_job *job)
     struct disks_job *disks = LIST_ITEM(job, struct disks_job, job);
     struct err err = {0};
     int r = 0;
+    vm_disks_sweep(disks->vm.folder); /* for the room of those before */
     for (uint32_t i = 0; r == 0 && i < disks->vm.disk_count && !work_job_cancelled(job);
          i++) {
         r = disk_make(&disks->vm, &disks->vm.disks[i], &err);

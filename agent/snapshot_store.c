@@ -536,5 +536,7 @@ int snapshot_store_restore(const char *folder,
         (void)fd_remove_tree(made.path, NULL); /* or the next try does */
         return r;
     }
-    return vm_disks_replace(vm_folder, err);
+    r = vm_disks_replace(vm_folder, err);
+    vm_disks_sweep(vm_folder);
+    return r;
 }

@@ -1,5 +1,6 @@
 /* VMs that an earlier daemon left running or ended: taken over, or said to be gone. */
 #include "agent/engine_remains.h"
+#include "agent/vm_disks.h"
 #include "agent/vm_entry.h"
 #include "agent/vm_lock.h"
 #include "base/fd.h"
@@ -222,6 +223,7 @@ static int adopt_record(struct vm_supervisor *supervisor,
     }
     vm->epoch_seen = record->epoch_seen;
     vm->since_wall_ms = record->since_wall_ms;
+    vm_disks_sweep_by(supervisor->removing, folder); /* that was cut off */
     if (record->state == VM_RECORD_NOTED) {
         return 0;
     }

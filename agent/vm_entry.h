@@ -91,7 +91,7 @@ struct vm_supervisor {
     struct list dirty;
     struct loop_post *post;
     struct work_pool *disk;     /* one thread: records, in order */
-    struct work_pool *removing; /* one thread: what may take long, of forgotten VMs */
+    struct work_pool *removing; /* one thread: what may take long, of what is forgotten */
     struct work_pool *making;   /* what may take long, of VMs that start: host.pool */
     struct loop_timer *upkeep;
     struct loop_timer *adopt_again; /* NULL: nothing waits for it */

@@ -167,6 +167,7 @@ static int vm_launch(struct vm_entry *vm,
     }
     order->vm.lock = lock;
     int r = vm_disks_begin(order, err);
+    vm_disks_sweep_by(supervisor->removing, order->vm.folder);
     if (r < 0) {
         return r;
     }

@@ -56,6 +56,35 @@ START_TEST(disks_are_those_of_the_run_that_is_named_or_new)
 }
 END_TEST
 
+static bool has_gone(void)
+{
+    char *path = temp_dir_path(&bench.dir, "vms/7/gone-0");
+    bool has = access(path, F_OK) == 0;
+    free(path);
+    return has;
+}
+
+/* By the run after it, or where a daemon was killed before it could, by the next one. */
+START_TEST(the_disks_of_a_run_before_are_removed_behind_it)
+{
+    run_and_stop(1, 0, "");
+    temp_dir_write(&bench.dir, DISK, "x");
+    if (_i == 0) {
+        run_and_stop(2, 0, "");
+    } else {
+        close_supervisor();
+        temp_dir_write(&bench.dir, "vms/7/gone-0", "x");
+        open_supervisor();
+    }
+
+    while (has_gone()) {
+        uv_run(&bench.loop, UV_RUN_ONCE);
+    }
+
+    ck_assert_int_eq(has_disk(), _i == 1);
+}
+END_TEST
+
 static bool disks_are_there; /* what the engine was told last */
 
 static int
@@ -473,6 +502,7 @@ static void add_life(Suite *suite)
     tcase_set_timeout(tests, 90);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, disks_are_those_of_the_run_that_is_named_or_new);
+    tcase_add_loop_test(tests, the_disks_of_a_run_before_are_removed_behind_it, 0, 2);
     tcase_add_test(tests, disks_that_were_used_once_are_never_made_anew);
     tcase_add_test(tests, disks_that_are_not_here_start_nothing);
     tcase_add_test(tests, kept_disks_name_the_image_they_were_made_on);
