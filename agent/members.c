@@ -4,12 +4,15 @@
 #include "base/cleanup.h"
 #include "base/fd.h"
 #include "base/file_atomic.h"
+#include "base/log.h"
 
 #include <errno.h>
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
+
+#define ROOM "agent"
 
 /* The file is an encoded msg_orders with nothing but members and their term (which files
  * of earlier releases lack), and its SHA-256 behind it. */
@@ -146,6 +149,24 @@ int members_save(struct members *members, struct err *err)
     return members_write_end(members, &write, err);
 }
 
+/* Whose words no longer count here: what is refused of them afterwards has this reason.
+ */
+static void tell_removed(const struct members *members,
+                         const struct msg_member_list *list)
+{
+    for (uint32_t i = 0; i < members->list.count; i++) {
+        const struct msg_member *member = &members->list.items[i];
+        bool stays = false;
+        for (uint32_t at = 0; at < list->count && !stays; at++) {
+            stays = list->items[at].uid == member->uid;
+        }
+        if (!stays) {
+            log_info(ROOM, "host is no member any more", KV_STR("host", member->name),
+                     KV_U64("uid", member->uid));
+        }
+    }
+}
+
 int members_replace(struct members *members,
                     const struct msg_member_list *list,
                     bool *ret_changed,
@@ -166,6 +187,7 @@ int members_replace(struct members *members,
             *ret_changed = false;
             return err_sys(err, r, "store members");
         }
+        tell_removed(members, &copy.members);
         free(members->list.items);
         members->list = copy.members;
         members->unsaved = true;

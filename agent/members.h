@@ -36,7 +36,8 @@ struct members {
 
 int members_open(const char *folder, struct members *ret_members, struct err *err);
 void members_fini(struct members *members);
-/* Replaces the table by a copy, in memory: from now on it is in force. *ret_changed tells
+/* Replaces the table by a copy, in memory: from now on it is in force, and whom it lacks
+ * the log names. *ret_changed tells
  * whether anything differed; only then is it unsaved. */
 int members_replace(struct members *members,
                     const struct msg_member_list *list,

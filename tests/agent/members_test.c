@@ -6,10 +6,12 @@
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
+#include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
 #include <string.h>
 #include <sys/stat.h>
+#include <unistd.h>
 
 static struct temp_dir dir;
 
@@ -73,6 +75,40 @@ START_TEST(an_equal_table_is_no_change)
     items[0].mesh_port = 9000;
     ck_assert_int_eq(members_set(&members, &list, &changed, &err), 0);
     ck_assert(changed);
+    members_fini(&members);
+}
+END_TEST
+
+static void set(struct members *members, struct msg_member *items, uint32_t count)
+{
+    const struct msg_member_list list = {.items = items, .count = count};
+    bool changed = false;
+    ck_assert_int_eq(members_set(members, &list, &changed, NULL), 0);
+}
+
+START_TEST(who_is_removed_is_named_in_the_log)
+{
+    struct msg_member items[] = {member_of(1), member_of(2), member_of(3)};
+    struct members members;
+    char *path = temp_dir_path(&dir, "log");
+    const int saved = dup(STDERR_FILENO);
+    const int log = open(path, O_WRONLY | O_CREAT | O_TRUNC | O_CLOEXEC, 0600);
+    ck_assert_int_eq(members_open(dir.path, &members, NULL), 0);
+    ck_assert_int_ge(dup2(log, STDERR_FILENO), 0);
+
+    set(&members, items, 2);
+    items[1] = items[2];
+    set(&members, items, 2);
+
+    ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
+    char *said = temp_dir_read(&dir, "log");
+    ck_assert_ptr_nonnull(strstr(said, "host is no member any more host=h2 uid=2\n"));
+    ck_assert_ptr_null(strstr(said, "h1"));
+    ck_assert_ptr_null(strstr(said, "h3"));
+    (void)close(saved);
+    (void)close(log);
+    free(said);
+    free(path);
     members_fini(&members);
 }
 END_TEST
@@ -336,6 +372,7 @@ int main(void)
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, the_table_survives_a_restart);
     tcase_add_test(tests, an_equal_table_is_no_change);
+    tcase_add_test(tests, who_is_removed_is_named_in_the_log);
     tcase_add_test(tests, what_is_replaced_while_it_is_written_is_written_again);
     tcase_add_loop_test(tests, a_table_that_could_not_be_written_is_written_later, 0, 2);
     tcase_add_loop_test(
