@@ -576,8 +576,11 @@ static int machine_check(const struct engine_vm *vm, struct err *err)
 {
     if (vm->kernel_path[0] == '\0') {
         return err_set(err, BERTH_EUNSUPPORTED,
-                       "engine kvm boots a kernel; an image that is a disk alone needs "
-                       "engine qemu");
+                       "engine kvm boots a kernel, which the image lacks: %s",
+                       vm->memory_is_huge || vm->cpu_baseline != CPU_BASELINE_HOST
+                           ? "give it one, or ask for no huge pages and no baseline, and "
+                             "for engine qemu"
+                           : "give it one, or ask for engine qemu");
     }
     if (engine_vm_cpus_most(vm) > MACHINE_CPUS_MAX) {
         return err_set(err, BERTH_EUNSUPPORTED, "engine kvm: more than %u CPUs",

@@ -411,6 +411,15 @@ static const struct engine_qmp_kind qemu_kind = {
 
 /* ---- the engine ---- */
 
+/* Behind what engine kvm does: it sends nobody back here. */
+static const char *kvm_lacks(const struct engine_vm *vm)
+{
+    return vm->kernel_path[0] != '\0' ? ""
+                                      : ", for an image with a kernel, which this one "
+                                        "lacks: give it one, or ask "
+                                        "for none of it";
+}
+
 static int
 qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct err *err)
 {
@@ -426,12 +435,13 @@ qemu_check(const struct engine_host *host, const struct engine_vm *vm, struct er
     }
     if (vm->cpu_baseline != CPU_BASELINE_HOST) {
         return err_set(err, BERTH_EUNSUPPORTED,
-                       "engine qemu gives no baseline of CPUs (%s); engine kvm does",
-                       cpu_baseline_names[vm->cpu_baseline]);
+                       "engine qemu gives no baseline of CPUs (%s); engine kvm does%s",
+                       cpu_baseline_names[vm->cpu_baseline], kvm_lacks(vm));
     }
     if (vm->memory_is_huge) {
         return err_set(err, BERTH_EUNSUPPORTED,
-                       "engine qemu gives no huge pages; engine kvm does");
+                       "engine qemu gives no huge pages; engine kvm does%s",
+                       kvm_lacks(vm));
     }
     if (!boots_kernel(vm) && vm->disk_path[0] == '\0' && vm->disk_count == 0) {
         return err_set(err, BERTH_EINVALID, "nothing to boot: no kernel and no disk");

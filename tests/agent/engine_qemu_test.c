@@ -1,6 +1,7 @@
 /* Goal: QEMU is started with exactly the arguments we mean. Method: golden argument
  * lists. */
 #include "agent/argument_list.h"
+#include "agent/engine_kvm.h"
 #include "agent/engine_qemu.h"
 #include "support/test_main.h"
 
@@ -338,6 +339,26 @@ START_TEST(a_baseline_and_huge_pages_are_not_for_it)
 }
 END_TEST
 
+/* Each engine alone would send its reader to the other one. */
+START_TEST(what_no_engine_gives_to_a_disk_alone_is_said_with_the_way_out)
+{
+    struct engine_vm vm = kernel_vm();
+    struct err err = {0};
+    vm.kernel_path[0] = '\0';
+    vm.cpu_baseline = _i == 0 ? CPU_BASELINE_V2 : CPU_BASELINE_HOST;
+    vm.memory_is_huge = _i == 1;
+
+    ck_assert_int_eq(engine_qemu.check(NULL, &vm, &err), BERTH_EUNSUPPORTED);
+    ck_assert_ptr_nonnull(strstr(err.text, "engine kvm does, for an image with a kernel, "
+                                           "which this one lacks: give it one, or ask "));
+    ck_assert_int_eq(engine_kvm.check(NULL, &vm, &err), BERTH_EUNSUPPORTED);
+    ck_assert_str_eq(err.text,
+                     "engine kvm boots a kernel, which the image lacks: give it "
+                     "one, or ask for no huge pages and no baseline, and for "
+                     "engine qemu");
+}
+END_TEST
+
 /* ---- the daemon goes and comes back ---- */
 
 static void add_arguments(Suite *suite)
@@ -351,6 +372,8 @@ static void add_arguments(Suite *suite)
     tcase_add_test(arguments,
                    a_disk_image_boots_on_q35_from_overlays_with_explicit_formats);
     tcase_add_test(arguments, a_baseline_and_huge_pages_are_not_for_it);
+    tcase_add_loop_test(
+        arguments, what_no_engine_gives_to_a_disk_alone_is_said_with_the_way_out, 0, 2);
     tcase_add_test(arguments, a_disk_that_is_only_read_is_the_images);
     tcase_add_test(arguments, the_largest_vm_fits_the_argument_list);
     tcase_add_loop_test(arguments, a_vm_that_cannot_be_meant_is_refused, 0,
