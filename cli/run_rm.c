@@ -206,6 +206,34 @@ static void tell_stake(struct cli *cli, const struct stake *stake, bool force)
     }
 }
 
+/* Who is asked is told first of what would be refused after the answer. What cannot be
+ * looked at is judged by the cluster, as always. */
+static int check_service(struct cli *cli, const struct doomed *doomed)
+{
+    int code = EXIT_OK;
+    for (unsigned i = 0; i < doomed->count; i++) {
+        const struct victim *victim = &doomed->victims[i];
+        char path[REMOTE_PATH_SIZE];
+        CLEANUP_JSON json_t *host = NULL;
+        if (victim->name.info->kind != KIND_HOST || victim->in_doubt) {
+            continue;
+        }
+        object_path(&victim->name, "", path);
+        if (remote_call_quiet(cli, "GET", path, NULL, &host) == EXIT_OK && host != NULL &&
+            strcmp(view_phase(host, KIND_HOST), "lost") != 0 &&
+            !json_is_true(json_object_get(view_spec(host), "drain"))) {
+            code =
+                cli_fail(cli, EXIT_CONFLICT, "host %s is in service: nothing was removed",
+                         victim->name.name);
+            cli_note(cli,
+                     "hint: berth drain %s --wait, then this again; the last host ends "
+                     "its cluster by berth down --forget there",
+                     victim->name.name);
+        }
+    }
+    return code;
+}
+
 /* Scripts remove without a question, but not the disks of VMs that they did not name, nor
  * the doubt whether one still runs. */
 static int confirm(struct cli *cli, struct doomed *doomed)
@@ -217,6 +245,10 @@ static int confirm(struct cli *cli, struct doomed *doomed)
     int code = find_stake(cli, doomed, &stake);
     bool no_stake = json_array_size(doubt) == 0 && (!force || json_array_size(kept) == 0);
     if (code != EXIT_OK || cli->yes || (!asking_can(cli) && no_stake)) {
+        return code;
+    }
+    code = check_service(cli, doomed);
+    if (code != EXIT_OK) {
         return code;
     }
     fputs("This removes:\n", cli->err);

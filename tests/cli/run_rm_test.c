@@ -165,6 +165,31 @@ START_TEST(a_host_where_vms_may_still_run_is_removed_by_its_users_word_only)
 }
 END_TEST
 
+/* It is not asked about first, and refused then. */
+START_TEST(who_removes_a_host_in_service_is_told_before_the_question)
+{
+    static const struct route table[] = {
+        {"GET /v1/vms", ANSWER_JSON("{\"items\":[]}")},
+        {"GET /v1/hosts/h3", ANSWER_JSON("{\"kind\":\"Host\",\"metadata\":{\"name\":"
+                                         "\"h3\"},\"spec\":{},\"status\":{\"phase\":"
+                                         "\"ready\"}}")},
+        {"GET /v1/hosts/h4",
+         ANSWER_JSON("{\"kind\":\"Host\",\"metadata\":{\"name\":\"h4\"},\"spec\":{"
+                     "\"drain\":true},\"status\":{\"phase\":\"ready\"}}")},
+        {NULL, NULL}};
+    char *text = NULL;
+    answers_start(NULL, table);
+    int code = at_a_terminal("rm host/h3 host/h4", "y\n", &text);
+    answers_stop();
+    ck_assert_msg(code == 4, "%d: %s", code, text);
+    ck_assert_contains(text, "host h3 is in service: nothing was removed");
+    ck_assert_contains(text, "hint: berth drain h3 --wait, then this again");
+    ck_assert_ptr_null(strstr(text, "h4 is in service"));
+    ck_assert_ptr_null(strstr(text, "[y/N]"));
+    free(text);
+}
+END_TEST
+
 #define REFUSED(detail)                                                     \
     "HTTP/1.1 422 X\r\nContent-Type: application/problem+json\r\n"          \
     "Connection: close\r\n\r\n{\"status\":422,\"code\":\"BERTH_EINVALID\"," \
@@ -259,6 +284,7 @@ int main(void)
     tcase_add_checked_fixture(lost, folder_start, folder_stop);
     tcase_add_test(lost,
                    a_host_where_vms_may_still_run_is_removed_by_its_users_word_only);
+    tcase_add_test(lost, who_removes_a_host_in_service_is_told_before_the_question);
     tcase_add_loop_test(
         lost, a_leader_of_before_is_asked_without_the_word_that_it_does_not_know, 0,
         ARRAY_COUNT(wordless));
