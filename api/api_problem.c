@@ -18,7 +18,9 @@ static const struct problem_row rows[] = {
     {BERTH_ENOTLEADER, 503, "Another host leads now", "try again"},
     {BERTH_ENOLEADER, 503, "No leader is known",
      "a majority of the voters must be up; `berth watch host` on one of them lists the "
-     "hosts"},
+     "hosts. If the others have a leader and only this host knows none, it was away too "
+     "long: berth down, then berth join TOKEN here; berth token join on a member makes "
+     "one"},
     {BERTH_ETIMEOUT, 504, "It took too long", "try again"},
     {BERTH_EUNKNOWN, 504, "The outcome is unknown",
      "ask again with the same Idempotency-Key: nothing is done twice"},
