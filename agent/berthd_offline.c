@@ -91,11 +91,12 @@ static int cleanup_vms(uv_loop_t *loop,
 
 /* One that lost its host's files may still have VMs; a path that was mistyped, or whose
  * disk is not mounted, has nothing that could be ended, and nothing is made there. */
-static int find_host(const char *folder, struct err *err)
+static int find_host(const char *folder, bool *ret_has_vms, struct err *err)
 {
     char path[PATH_MAX];
     (void)snprintf(path, sizeof(path), "%.3000s/vms", folder);
-    return access(path, F_OK) == 0 ? 0 : identity_find(folder, err);
+    *ret_has_vms = access(path, F_OK) == 0;
+    return *ret_has_vms ? 0 : identity_find(folder, err);
 }
 
 static int cleanup(const char *folder, bool forget, struct err *err)
@@ -104,7 +105,8 @@ static int cleanup(const char *folder, bool forget, struct err *err)
                                                        &engine_fake, NULL};
     struct identity identity;
     uv_loop_t loop;
-    int r = find_host(folder, err);
+    bool has_vms = false;
+    int r = find_host(folder, &has_vms, err);
     r = r == 0 ? identity_open(folder, &identity, err) : r;
     if (r < 0) {
         return r;
@@ -129,7 +131,10 @@ static int cleanup(const char *folder, bool forget, struct err *err)
                                       .underlay = identity.address,
                                       .state_folder = identity.folder};
     struct err network_err;
-    int networks = network_apply_teardown_all(&host, &network_err);
+    /* One that was never let in has noted no address, and made no networks. */
+    int networks = identity.address != 0 || has_vms
+                       ? network_apply_teardown_all(&host, &network_err)
+                       : 0;
     if (networks < 0 && r == 0) {
         r = err_set(err, networks, "%s", network_err.text);
     }
@@ -192,11 +197,12 @@ int berthd_recover(const char *folder, struct err *err)
 
 static json_t *vm_document(const char *folder, const struct vm_record *record)
 {
-    return json_pack("{s:s, s:s, s:I, s:I, s:b, s:b}", "tenant", record->order.vm.tenant,
-                     "name", record->order.vm.name, "uid",
-                     (json_int_t)record->order.vm.uid, "epoch",
-                     (json_int_t)record->order.vm.epoch, "runs", vm_lock_is_held(folder),
-                     "waits", !record->order.fenced);
+    const bool runs = vm_lock_is_held(folder);
+    return json_pack(
+        "{s:s, s:s, s:I, s:I, s:b, s:b, s:b}", "tenant", record->order.vm.tenant, "name",
+        record->order.vm.name, "uid", (json_int_t)record->order.vm.uid, "epoch",
+        (json_int_t)record->order.vm.epoch, "runs", runs, "waits", !record->order.fenced,
+        "keeps", !runs && record->state == VM_RECORD_STOPPED && !record->diskless);
 }
 
 /* There may be a VM in that folder, and nobody can say which. */

@@ -23,8 +23,9 @@ enum cli_exit {
     EXIT_CONFLICT = 4, /* or a stale plan */
     EXIT_CAPACITY = 5, /* or quota */
     EXIT_AUTH = 6,
-    EXIT_TIMED_OUT = 7, /* --wait gave up; the object is still working */
-    EXIT_CHANGES = 8,   /* plan --exit-code: there are changes */
+    EXIT_TIMED_OUT =
+        7,            /* not by --timeout; what was waited for goes on, a join does not */
+    EXIT_CHANGES = 8, /* plan --exit-code: there are changes */
     EXIT_UNREACHABLE = 9,
 };
 

@@ -55,7 +55,8 @@ const struct cli_command cli_commands[] = {
      "up",
      NULL,
      "start berthd on this host; the first one founds the cluster",
-     "A host that is a member already is just started again. berthd runs detached and "
+     "A host that is a member already is just started again. One that was to join, and "
+     "whose join was cut off, founds none: join it again. berthd runs detached and "
      "logs to DIR/berthd.log. One that runs already keeps the settings that it was "
      "started "
      "with: those given now that it does not go by are named. Name, address, ports and "
@@ -108,8 +109,9 @@ const struct cli_command cli_commands[] = {
      "with hostFailure: wait for half a minute at most. Disks of VMs that are stopped, "
      "or wait for their host, stay; a VM that may be restarted elsewhere is, there or "
      "here, with new disks, as after the loss of its host (berth stop VM keeps them). "
-     "--forget deletes all: it says of which VMs, with or without a leader, and asks. "
-     "Where no host is, --vms and --forget end with exit code 3 and make nothing.",
+     "--forget deletes all: it says of which VMs, with or without a leader, and which "
+     "of them have their disks nowhere else, and asks. Where no host is, this ends with "
+     "exit code 3 and makes nothing.",
      "berth down\n"
      "berth drain r1u04 --wait && berth down --vms\n"
      "berth down --forget && berth join berth-join-AQpjAAsd...",

@@ -12,6 +12,7 @@
 
 #define FILE_SIZE_MAX 65536
 #define LIST_SIZE     2048
+#define JOIN_MEMBER   "join" /* no flag of berthd's is called so */
 
 const char *const daemon_flags[] = {"name",
                                     "address",
@@ -178,9 +179,34 @@ static json_t *flags_read(const char *state)
     return flags;
 }
 
-void daemon_flags_remember(struct cli *cli, const char *state)
+/* Advice, but for the join; a start goes on without it all the same. */
+static void flags_write(const char *state, const json_t *flags)
 {
     char path[PATH_MAX];
+    CLEANUP_FREE char *text = json_text(flags);
+    flags_path(state, path);
+    if (text != NULL) {
+        (void)file_atomic_write(path, text, strlen(text), 0600, NULL);
+    }
+}
+
+bool daemon_flags_joins(const char *state)
+{
+    CLEANUP_JSON json_t *flags = flags_read(state);
+    return json_is_true(json_object_get(flags, JOIN_MEMBER));
+}
+
+void daemon_flags_join_over(const char *state)
+{
+    CLEANUP_JSON json_t *flags = flags_read(state);
+    if (json_object_get(flags, JOIN_MEMBER) != NULL) {
+        (void)json_object_del(flags, JOIN_MEMBER);
+        flags_write(state, flags);
+    }
+}
+
+void daemon_flags_remember(struct cli *cli, const char *state, bool joins)
+{
     char other[LIST_SIZE] = "";
     CLEANUP_JSON json_t *before = flags_read(state);
     CLEANUP_JSON json_t *now = json_object();
@@ -204,10 +230,11 @@ void daemon_flags_remember(struct cli *cli, const char *state)
                  "hint: berth down, then berth up with them, if that was not meant",
                  other);
     }
-    CLEANUP_FREE char *text = json_text(now);
-    flags_path(state, path);
-    if (text != NULL && !json_equal(now, before)) {
-        (void)file_atomic_write(path, text, strlen(text), 0600, NULL); /* advice only */
+    if (joins) {
+        json_object_set_new(now, JOIN_MEMBER, json_true());
+    }
+    if (!json_equal(now, before)) {
+        flags_write(state, now);
     }
 }
 

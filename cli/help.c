@@ -61,7 +61,11 @@ static const struct topic topics[] = {
      "  4  conflict: changed in the meantime, in use, or not in this phase\n"
      "  5  no capacity, or the quota does not allow it\n"
      "  6  not authenticated, or not allowed\n"
-     "  7  --wait gave up; the cluster goes on working on it\n"
+     "  7  not done by --timeout. --wait gave up, or up: berthd is not up yet, or down: "
+     "it "
+     "has not\n"
+     "     ended; they go on with it. join: nobody let this host in; what was begun is "
+     "undone\n"
      "  8  plan --exit-code: there are changes\n"
      "  9  the server cannot be reached, or the cluster has no leader\n"},
     {"environment", "variables and files",

@@ -55,6 +55,7 @@ struct start {
     uint64_t timeout_ms;
     pid_t pid;
     bool was_member;
+    bool was_joining;     /* by an earlier command, that was cut off */
     bool healthy;         /* /healthz was ok */
     uint64_t shut_out_ms; /* since when the others turn it away; 0: they do not */
     char host[NAME_SIZE];
@@ -109,6 +110,7 @@ static int state_open(struct cli *cli, struct start *start)
                    start->state);
     start->log_from = stat(start->log_path, &status) == 0 ? status.st_size : 0;
     start->was_member = daemon_is_member(start->state);
+    start->was_joining = !start->was_member && daemon_flags_joins(start->state);
     return EXIT_OK;
 }
 
@@ -131,6 +133,20 @@ static int check_key(struct cli *cli, const struct start *start)
                     "hint: put the file back from a copy; or berth down --forget here, "
                     "berth rm host/NAME --force on another host, and join anew",
                     path);
+}
+
+/* Of a join that was cut off, by a reset say: a cluster of its own is not what was meant.
+ */
+static int check_join(struct cli *cli, const struct start *start)
+{
+    return !start->was_joining || start->token[0] != '\0'
+               ? (int)EXIT_OK
+               : cli_fail(cli, EXIT_CONFLICT,
+                          "this host was to join a cluster, and was not let in yet: "
+                          "nothing was started\n"
+                          "hint: berth join TOKEN goes on with that (berth token join on "
+                          "a member makes one);\nto found a cluster here, berth down "
+                          "--forget first");
 }
 
 /* The file is checked whole before anything is begun. */
@@ -234,6 +250,9 @@ static bool join_clear(struct cli *cli, const struct start *start)
     if ((lock < 0 && lock != -ENOENT) || state_before_restore(&start->before, &err) < 0) {
         cli_note(cli, "berthd has ended, but what it made is still there: %s", err.text);
         return false;
+    }
+    if (lock >= 0 && !start->was_joining) { /* where that file was there before */
+        daemon_flags_join_over(start->state);
     }
     cli_note(cli, "berthd has ended, and nothing of this is left here");
     return true;
@@ -533,6 +552,7 @@ static int bring_up(struct cli *cli, struct start *start)
                         (int)start->pid);
     }
     code = running ? (int)EXIT_OK : check_key(cli, start);
+    code = running || code != EXIT_OK ? code : check_join(cli, start);
     if (code != EXIT_OK) {
         return code;
     }
@@ -543,7 +563,8 @@ static int bring_up(struct cli *cli, struct start *start)
         return code;
     }
     if (!running) {
-        daemon_flags_remember(cli, start->state);
+        daemon_flags_remember(cli, start->state,
+                              start->token[0] != '\0' && !start->was_member);
     }
     if (!running && cli_flag(cli, "foreground") != NULL) {
         return run_foreground(cli, start);
@@ -561,6 +582,7 @@ static int bring_up(struct cli *cli, struct start *start)
     }
     code = wait_up(cli, start, !running, &host);
     if (code == EXIT_OK) {
+        daemon_flags_join_over(start->state);
         code = print_up(cli, start, host, running);
     }
     if (start->was_member) { /* whoever was not up in time as well */
@@ -612,6 +634,7 @@ static int end_vms(struct cli *cli, const struct start *start, bool forget)
     }
     fprintf(cli->out, "this host's VMs and networks have ended\n");
     if (forget) {
+        daemon_flags_join_over(start->state);
         fprintf(cli->out,
                 "it has forgotten its cluster; what it had is in %s/left-*\n"
                 "next: berth join TOKEN, or berth up\n",
@@ -648,10 +671,13 @@ static void tell_forget(struct cli *cli, const struct start *start)
         }
         bool runs = json_is_true(json_object_get(vm, "runs"));
         bool waits = json_is_true(json_object_get(vm, "waits"));
+        bool keeps = json_is_true(json_object_get(vm, "keeps"));
         fprintf(cli->err, "  %s/vm/%s %s, epoch %" PRIu64 "%s\n",
                 json_member_text(vm, "tenant", ""), json_member_text(vm, "name", ""),
                 runs ? "runs" : "does not run", json_member_u64(vm, "epoch", 0),
-                waits ? ", and waits for this host: nothing else has its disks" : "");
+                waits   ? ", and waits for this host: nothing else has its disks"
+                : keeps ? ", was stopped and keeps its disks here: nothing else has them"
+                        : "");
     }
 }
 
@@ -713,15 +739,11 @@ int run_down(struct cli *cli)
     struct start start = {0};
     bool forget = cli_flag(cli, "forget") != NULL;
     bool ends_vms = forget || cli_flag(cli, "vms") != NULL;
-    if (ends_vms && !is_state_folder(cli->state)) {
+    if (!is_state_folder(cli->state)) {
         return cli_fail(cli, EXIT_NOT_FOUND,
                         "%s is no host's state folder, so nothing was ended\n"
                         "hint: is the path right (--state), and its disk mounted?",
                         cli->state);
-    }
-    if (access(cli->state, F_OK) < 0) {
-        cli_note(cli, "no berthd has run here (%s is not there)", cli->state);
-        return EXIT_OK;
     }
     int code = cli_flag_duration(cli, "timeout", DOWN_DEFAULT_MS, &start.timeout_ms);
     if (code == EXIT_OK) {

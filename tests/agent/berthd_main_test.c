@@ -5,7 +5,9 @@
 #include "agent/log_mark.h"
 #include "agent/members.h"
 #include "agent/vm_lock.h"
+#include "agent/vm_record.h"
 #include "base/cleanup.h"
+#include "base/state_file.h"
 #include "consensus/log_seal.h"
 #include "support/own_loopback.h"
 #include "support/temp_dir.h"
@@ -159,6 +161,57 @@ START_TEST(a_vm_without_a_record_is_listed_while_a_process_of_it_lives)
 }
 END_TEST
 
+/* Of one that runs, or that failed and is made anew elsewhere, they are not kept. */
+START_TEST(a_stopped_vm_is_listed_with_whether_its_disks_are_kept_here)
+{
+    static const struct {
+        enum vm_record_state state;
+        bool diskless;
+        bool keeps;
+    } vms[] = {{VM_RECORD_STOPPED, false, true},
+               {VM_RECORD_STOPPED, true, false},
+               {VM_RECORD_FAILED, false, false}};
+    CLEANUP_FREE char *parent = temp_dir_path(&dir, "vms");
+    CLEANUP_FREE char *folder = temp_dir_path(&dir, "vms/9");
+    const struct vm_record record = {
+        .state = vms[_i].state,
+        .epoch_seen = 7,
+        .order = {.vm = {.uid = 9,
+                         .epoch = 7,
+                         .name = "db",
+                         .tenant = "shop",
+                         .cpu_count = 1,
+                         .cpu_weight = 100,
+                         .memory_bytes = 128 * MIB},
+                  .fenced = true},
+        .diskless = vms[_i].diskless,
+    };
+    member_put();
+    ck_assert_int_eq(mkdir(parent, 0700), 0);
+    ck_assert_int_eq(mkdir(folder, 0700), 0);
+    ck_assert_int_eq(vm_record_write(folder, &record, NULL), 0);
+
+    ck_assert_msg(berthd("--list-vms") == 0, "%s", said);
+
+    ck_assert_msg(strstr(said, "\"name\":\"db\"") != NULL, "%s", said);
+    ck_assert_int_eq(strstr(said, "\"keeps\":true") != NULL, vms[_i].keeps);
+}
+END_TEST
+
+/* Of a join that was cut off. */
+START_TEST(a_host_that_noted_no_more_than_its_key_can_be_forgotten)
+{
+    CLEANUP_FREE char *key = temp_dir_path(&dir, STATE_FILE_KEY);
+    temp_dir_write(&dir, STATE_FILE_KEY,
+                   "00112233445566778899aabbccddeeff00112233445566778899aabbccddeeff\n");
+    ck_assert_int_eq(chmod(key, 0600), 0);
+
+    ck_assert_msg(berthd("--forget") == 0, "%s", said);
+
+    ck_assert_int_ne(access(key, F_OK), 0);
+}
+END_TEST
+
 /* One reads it to decide whether a VM may start elsewhere. */
 START_TEST(a_folder_that_is_no_hosts_has_not_simply_no_vms)
 {
@@ -294,6 +347,9 @@ int main(void)
     tcase_add_test(
         tests, what_a_killed_look_at_the_log_has_left_is_gone_before_the_log_is_opened);
     tcase_add_test(tests, a_vm_without_a_record_is_listed_while_a_process_of_it_lives);
+    tcase_add_loop_test(
+        tests, a_stopped_vm_is_listed_with_whether_its_disks_are_kept_here, 0, 3);
+    tcase_add_test(tests, a_host_that_noted_no_more_than_its_key_can_be_forgotten);
     tcase_add_test(tests, a_folder_that_is_no_hosts_has_not_simply_no_vms);
     tcase_add_test(tests, a_founder_that_was_killed_before_its_log_had_it_founds_anew);
     tcase_add_test(tests, a_founder_whose_log_has_no_member_says_so_and_ends);

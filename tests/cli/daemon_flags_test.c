@@ -99,7 +99,7 @@ END_TEST
 static const char *remembered(const char *line)
 {
     ck_assert_int_eq(cli_given(line), EXIT_OK);
-    daemon_flags_remember(&cli, dir.path);
+    daemon_flags_remember(&cli, dir.path, strncmp(line, "join", 4) == 0);
     return cli_err();
 }
 
@@ -124,6 +124,19 @@ START_TEST(what_the_last_start_had_and_this_one_has_not_is_told)
 }
 END_TEST
 
+START_TEST(a_join_is_remembered_until_it_is_over)
+{
+    ck_assert(!daemon_flags_joins(dir.path));
+    ck_assert_str_eq(remembered("join x --backup-keep 4"), "");
+    ck_assert(daemon_flags_joins(dir.path));
+    daemon_flags_join_over(dir.path);
+    ck_assert(!daemon_flags_joins(dir.path));
+    ck_assert_str_eq(remembered("join x --backup-keep 4"), ""); /* the flags stay */
+    ck_assert_str_eq(remembered("up --backup-keep 4"), "");
+    ck_assert(!daemon_flags_joins(dir.path));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("daemon_flags");
@@ -134,6 +147,7 @@ int main(void)
     tcase_add_test(tests, a_name_and_labels_are_those_of_the_first_start);
     tcase_add_test(tests, another_name_or_label_is_refused_before_a_start);
     tcase_add_test(tests, what_the_last_start_had_and_this_one_has_not_is_told);
+    tcase_add_test(tests, a_join_is_remembered_until_it_is_over);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -77,14 +77,14 @@ END_TEST
 START_TEST(down_ends_nothing_where_no_host_is_and_makes_nothing)
 {
     static const char *const lines[] = {"down --forget --yes --state ",
-                                        "down --vms --state "};
+                                        "down --vms --state ", "down --state "};
     CLEANUP_FREE char *missing = temp_dir_path(&folder, "missing");
     CLEANUP_FREE char *empty = temp_dir_path(&folder, "empty");
     const char *const folders[] = {missing, empty};
     char line[512];
     ck_assert_int_eq(mkdir(empty, 0700), 0);
-    for (unsigned i = 0; i < 4; i++) {
-        (void)snprintf(line, sizeof(line), "%s%s", lines[i % 2], folders[i / 2]);
+    for (unsigned i = 0; i < 6; i++) {
+        (void)snprintf(line, sizeof(line), "%s%s", lines[i % 3], folders[i / 3]);
         int code = berth(line);
         ck_assert_msg(code == 3, "%d: %s%s", code, ran.out, ran.err);
         assert_like(ran.err,
@@ -93,6 +93,24 @@ START_TEST(down_ends_nothing_where_no_host_is_and_makes_nothing)
     }
     ck_assert_int_eq(access(missing, F_OK), -1);
     ck_assert_int_eq(rmdir(empty), 0); /* nothing is in it */
+}
+END_TEST
+
+/* Its berthd, too, was killed before it had noted more than its key. */
+START_TEST(a_join_that_was_cut_off_founds_no_cluster)
+{
+    static const char *const lines[] = {"up --state ", "up --foreground --state "};
+    CLEANUP_FREE char *state = temp_dir_path(&folder, "cut");
+    char line[512];
+    ck_assert_int_eq(mkdir(state, 0700), 0);
+    temp_dir_write(&folder, "cut/host.key", "key");
+    temp_dir_write(&folder, "cut/up.json", "{\"join\": true}");
+    (void)snprintf(line, sizeof(line), "%s%s", lines[_i], state);
+    int code = berth(line);
+    ck_assert_msg(code == 4, "%d: %s%s", code, ran.out, ran.err);
+    ck_assert_contains(ran.err,
+                       "this host was to join a cluster, and was not let in yet: "
+                       "nothing was started\nhint: berth join TOKEN goes on");
 }
 END_TEST
 
@@ -118,18 +136,43 @@ static void refused_berthd(const char *does)
     ck_assert_msg(ran.code == 0, "%s", ran.err);
 }
 
+static void berth_beside(const char *command)
+{
+    char line[1024];
+    char *args[ARGS_MAX];
+    (void)snprintf(line, sizeof(line), "%s/bin/berth %s", folder.path, command);
+    (void)split(line, args, 0);
+    struct child child = child_start(args, NULL);
+    child_wait(&child);
+}
+
+/* It may be the only place where they are, whether or not it waits for its host. */
+START_TEST(who_forgets_a_host_is_told_of_stopped_vms_with_their_disks)
+{
+    char command[512];
+    refused_berthd("echo '[{\"tenant\":\"shop\",\"name\":\"db\",\"uid\":9,\"epoch\":7,"
+                   "\"runs\":false,\"waits\":false,\"keeps\":true}]'; exit 0");
+    temp_dir_write(&folder, "host.key", "key");
+    (void)snprintf(command, sizeof(command), "down --forget --state %s", folder.path);
+
+    berth_beside(command);
+
+    ck_assert_msg(ran.code == 2, "%d: %s", ran.code, ran.err);
+    ck_assert_contains(ran.err,
+                       "  shop/vm/db does not run, epoch 7, was stopped and keeps "
+                       "its disks here: nothing else has them\n");
+}
+END_TEST
+
 static void join_refused(const char *state)
 {
     static const char token[] =
         "berth-join-AQpjAAsdEAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAAA"
         "AAAAAAAAAAAAAAAAAAAAAAAAA";
-    char line[1024];
-    char *args[ARGS_MAX];
-    (void)snprintf(line, sizeof(line), "%s/bin/berth join %s --state %s/%s", folder.path,
-                   token, folder.path, state);
-    (void)split(line, args, 0);
-    struct child child = child_start(args, NULL);
-    child_wait(&child);
+    char command[512];
+    (void)snprintf(command, sizeof(command), "join %s --state %s/%s", token, folder.path,
+                   state);
+    berth_beside(command);
     ck_assert_msg(ran.code == 6, "%d: %s", ran.code, ran.err);
 }
 
@@ -152,6 +195,22 @@ START_TEST(a_refused_join_leaves_what_others_put_there)
     ck_assert(is_there("srv/berth/book") && is_there("srv/note"));
     ck_assert(!is_there("srv/berth/host.key") && !is_there("srv/berth/berthd.log"));
     ck_assert(!is_there("srv/berth/lock"));
+}
+END_TEST
+
+/* Of an earlier host there. */
+START_TEST(a_refused_join_is_not_gone_on_with)
+{
+    CLEANUP_FREE char *state = temp_dir_path(&folder, "before");
+    ck_assert_int_eq(mkdir(state, 0700), 0);
+    temp_dir_write(&folder, "before/up.json", _i == 0 ? "{}" : "{\"join\": true}");
+    refused_berthd("grep -q '\"join\": *true' up.json && echo x >heard");
+
+    join_refused("before");
+
+    ck_assert(is_there("before/heard"));
+    CLEANUP_FREE char *flags = temp_dir_read(&folder, "before/up.json");
+    ck_assert_int_eq(strstr(flags, "join") != NULL, _i == 1);
 }
 END_TEST
 
@@ -182,7 +241,10 @@ int main(void)
     tcase_add_test(tests, up_on_a_host_that_was_removed_says_so_and_ends);
     tcase_add_test(tests, a_stopped_berthd_is_told_of_and_given_up);
     tcase_add_test(tests, down_ends_nothing_where_no_host_is_and_makes_nothing);
+    tcase_add_loop_test(tests, a_join_that_was_cut_off_founds_no_cluster, 0, 2);
+    tcase_add_test(tests, who_forgets_a_host_is_told_of_stopped_vms_with_their_disks);
     tcase_add_test(tests, a_refused_join_leaves_what_others_put_there);
+    tcase_add_loop_test(tests, a_refused_join_is_not_gone_on_with, 0, 2);
     tcase_add_test(tests, a_refused_join_removes_nothing_of_a_berthd_that_came_since);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
