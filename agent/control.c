@@ -212,6 +212,13 @@ static bool key_of(void *context, uint64_t id, uint8_t ret_public_key[CONSENSUS_
     return true;
 }
 
+static const char *name_of(void *context, uint64_t id)
+{
+    const struct control *control = context;
+    const struct msg_member *member = members_by_raft_id(control->config.members, id);
+    return member != NULL ? member->name : NULL;
+}
+
 /* ---- life
  * ------------------------------------------------------------------------------------------
  */
@@ -263,6 +270,7 @@ int control_open(const struct control_config *config,
         .key_context = control,
         .peer_of = peer_of,
         .key_of = key_of,
+        .name_of = name_of,
         /* A rack grows host by host while nothing else happens; two seconds show a stable
            leader. */
         .member_stable_ms = 2000,

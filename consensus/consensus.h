@@ -100,6 +100,8 @@ struct consensus_config {
     bool (*key_of)(void *context,
                    uint64_t id,
                    uint8_t ret_public_key[CONSENSUS_KEY_SIZE]);
+    /* Its host's name, for the log; NULL when that is not known. May be NULL. */
+    const char *(*name_of)(void *context, uint64_t id);
     unsigned election_ms;        /* 0: 300 */
     unsigned heartbeat_ms;       /* 0: 100 */
     unsigned snapshot_threshold; /* entries between snapshots; 0: 4096 */

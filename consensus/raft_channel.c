@@ -82,6 +82,7 @@ struct channel_hub {
                     const uint8_t public_key[CHANNEL_KEY_SIZE],
                     uint64_t *ret_id);
     bool (*key_of)(void *context, uint64_t id, uint8_t ret_public_key[CHANNEL_KEY_SIZE]);
+    const char *(*name_of)(void *context, uint64_t id);
     bool screened;
     void *accept_context;
     void (*accepted)(void *context, uint64_t id, const char *address, int fd);
@@ -139,6 +140,11 @@ static void on_handle_closed(uv_handle_t *handle)
     hub_maybe_closed(hub);
 }
 
+static const char *host_of(const struct channel_hub *hub, uint64_t id)
+{
+    return hub->name_of != NULL ? hub->name_of(hub->context, id) : NULL;
+}
+
 /* Says why a peer was dropped, once a second at most: the port is open to strangers. */
 static void log_drop(struct channel *channel, const char *why)
 {
@@ -149,6 +155,7 @@ static void log_drop(struct channel *channel, const char *why)
         return;
     }
     log_warn(ROOM, "raft channel dropped", KV_STR("why", why),
+             KV_STR("host", host_of(hub, channel->peer_id)),
              KV_U64("peer", channel->peer_id), KV_BOOL("called", channel->called),
              KV_U64("not_logged", hub->unlogged));
     hub->logged_ms = now_ms;
@@ -563,8 +570,8 @@ static void on_confirm(struct channel *channel)
         return;
     }
     hub->counters.accepted++;
-    log_debug(ROOM, "raft channel accepted", KV_U64("peer", id),
-              KV_STR("address", address));
+    log_debug(ROOM, "raft channel accepted", KV_STR("host", host_of(hub, id)),
+              KV_U64("peer", id), KV_STR("address", address));
     hub->accepted(hub->accept_context, id, address, fd);
     if (channel->state == CHANNEL_OPEN) {
         pump_resume(channel);
@@ -836,6 +843,7 @@ int channel_hub_open(const struct channel_hub_config *config,
     hub->context = config->context;
     hub->peer_of = config->peer_of;
     hub->key_of = config->key_of;
+    hub->name_of = config->name_of;
     hub->screened = config->screened;
     hub->accept_context = config->accept_context;
     hub->accepted = config->accepted;

@@ -42,13 +42,15 @@ struct channel_hub_config {
     const char *bind_address; /* where to listen instead; NULL: address */
     const uint8_t *secret_key;
     uint64_t stall_ms; /* a frame that makes no progress for so long ends the channel */
-    void *context;     /* of the two look-ups */
+    void *context;     /* of the look-ups */
     /* The id of the member with that public key; false when it is no member's. */
     bool (*peer_of)(void *context,
                     const uint8_t public_key[CHANNEL_KEY_SIZE],
                     uint64_t *ret_id);
     /* The public key of that member; false when there is none. */
     bool (*key_of)(void *context, uint64_t id, uint8_t ret_public_key[CHANNEL_KEY_SIZE]);
+    /* Its host's name, for the log; NULL when that is not known. May be NULL. */
+    const char *(*name_of)(void *context, uint64_t id);
     void *accept_context;
     /* A peer has called and is proven; the descriptor is the callee's, non-blocking. */
     void (*accepted)(void *context, uint64_t id, const char *address, int fd);

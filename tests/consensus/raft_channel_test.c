@@ -70,6 +70,12 @@ static bool key_of(void *context, uint64_t id, uint8_t ret_public_key[CHANNEL_KE
     return true;
 }
 
+static const char *name_of(void *context, uint64_t id)
+{
+    (void)context;
+    return id == 3 ? "h3" : NULL;
+}
+
 static void on_accepted(void *context, uint64_t id, const char *address, int fd)
 {
     struct side *side = context;
@@ -119,6 +125,7 @@ open_side(struct side *side, uint64_t id, const uint8_t *secret, uint64_t cluste
                                         .stall_ms = STALL_MS,
                                         .peer_of = peer_of,
                                         .key_of = key_of,
+                                        .name_of = name_of,
                                         .accept_context = side,
                                         .accepted = on_accepted};
     struct err err = {0};
@@ -341,6 +348,27 @@ START_TEST(whoever_answers_at_the_wrong_address_is_not_spoken_to)
 }
 END_TEST
 
+START_TEST(a_channel_that_is_dropped_is_told_of_with_its_host)
+{
+    FILE *said = tmpfile();
+    char text[4096] = "";
+    const int saved = dup(STDERR_FILENO);
+    ck_assert_ptr_nonnull(said);
+    log_setup(LOG_LEVEL_WARN, false);
+    ck_assert_int_ge(dup2(fileno(said), STDERR_FILENO), 0);
+
+    call(&one, 3, two.address);
+
+    ck_assert_int_ge(dup2(saved, STDERR_FILENO), 0);
+    (void)close(saved);
+    rewind(said);
+    text[fread(text, 1, sizeof(text) - 1, said)] = '\0';
+    (void)fclose(said);
+    ck_assert_msg(strstr(text, "raft channel dropped ") != NULL, "%s", text);
+    ck_assert_msg(strstr(text, " host=h3 peer=3 ") != NULL, "%s", text);
+}
+END_TEST
+
 START_TEST(where_nobody_listens_the_call_fails)
 {
     char address[OWN_LOOPBACK_TEXT_SIZE];
@@ -435,6 +463,7 @@ static Suite *suite(void)
     tcase_add_test(tcase, a_member_that_says_anothers_id_is_refused);
     tcase_add_test(tcase, a_member_of_another_cluster_is_refused);
     tcase_add_test(tcase, whoever_answers_at_the_wrong_address_is_not_spoken_to);
+    tcase_add_test(tcase, a_channel_that_is_dropped_is_told_of_with_its_host);
     tcase_add_test(tcase, where_nobody_listens_the_call_fails);
     tcase_add_test(tcase,
                    strangers_that_keep_the_waiting_room_full_do_not_keep_members_out);
