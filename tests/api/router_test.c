@@ -233,6 +233,7 @@ START_TEST(what_cannot_be_answered_now_says_when_to_come_again)
     (void)get("/v1/hosts");
 
     assert_problem(503, "BERTH_ENOLEADER");
+    ck_assert_ptr_nonnull(strstr(said("hint"), "berth join TOKEN here"));
     ck_assert_str_eq(header("Retry-After"), "1");
     ck_assert_int_eq(get("/healthz"), 200);                              /* local */
     ck_assert_int_eq(ask("GET", "/v1/watch?kinds=none", "", NULL), 422); /* a voter's */
