@@ -268,14 +268,6 @@ static void status_panicked(struct engine_qmp_run *run, const json_t *status)
     guest_panicked(run, status);
 }
 
-/* One that was taken over here is as a new one: it was never let run. */
-static void status_prelaunch(struct engine_qmp_run *run, const json_t *status)
-{
-    (void)status;
-    run->unbegun = run->adopted && !run->running;
-    held(run);
-}
-
 /* Only one that is found so has not told of it yet. */
 static void status_paused(struct engine_qmp_run *run, const json_t *status)
 {
@@ -311,13 +303,9 @@ static const struct {
     const char *status;
     void (*take)(struct engine_qmp_run *run, const json_t *status);
 } statuses[] = {
-    {"running", status_running},
-    {"prelaunch", status_prelaunch},
-    {"paused", status_paused},
-    {"shutdown", status_shutdown},
-    {"guest-panicked", status_panicked},
-    {"io-error", status_io_error},
-    {"internal-error", status_internal_error},
+    {"running", status_running},   {"paused", status_paused},
+    {"shutdown", status_shutdown}, {"guest-panicked", status_panicked},
+    {"io-error", status_io_error}, {"internal-error", status_internal_error},
 };
 
 static void
@@ -336,6 +324,7 @@ static void cont_care(struct engine_qmp_run *run)
 static void status_take(struct engine_qmp_run *run, const json_t *result)
 {
     const char *status = json_member_text(result, "status", "");
+    run->unbegun = run->adopted && !run->running && strcmp(status, "prelaunch") == 0;
     for (size_t i = 0; i < ARRAY_COUNT(statuses); i++) {
         if (strcmp(statuses[i].status, status) == 0) {
             statuses[i].take(run, result);
