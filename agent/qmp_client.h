@@ -26,9 +26,10 @@
     (1u << 20)               /* query-* answers of large machines are below 100 KiB */
 #define QMP_COMMANDS_MAX 64u /* unanswered at a time */
 #define QMP_GARBAGE_MAX  16u
-#define QMP_LAST_MAX     (2u * QMP_MESSAGE_MAX) /* of what is read of a peer that has ended \
-                                                 */
-#define QMP_RETRY_MS 10u                        /* between attempts to connect */
+#define QMP_LAST_MAX                                                   \
+    (2u * QMP_MESSAGE_MAX) /* of what is read of a peer that has ended \
+                            */
+#define QMP_RETRY_MS 10u   /* between attempts to connect */
 
 struct qmp_client;
 
