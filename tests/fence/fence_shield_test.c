@@ -1,5 +1,6 @@
 /* Goal: what the fence says it has, it has. Method: the kernel is asked. Sanitizers turn
- * mlockall into nothing, so locked memory is looked at only without them. */
+ * mlockall into nothing, so locked memory is looked at only without them: in the tier
+ * `faults`. */
 #include "base/fd.h"
 #include "fence/fence_loop.h"
 #include "fence/fence_shield.h"
@@ -14,6 +15,7 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/resource.h>
+#include <sys/wait.h>
 #include <unistd.h>
 
 static char *read_whole(const char *path)
@@ -47,6 +49,31 @@ START_TEST(what_it_has_the_kernel_confirms)
 }
 END_TEST
 
+/* Root may, unless its rights are fewer, or its control group has no real time to give. */
+static bool may_run_in_real_time(void)
+{
+    int status = 0;
+    pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        struct sched_param priority = {.sched_priority = FENCE_SHIELD_PRIORITY};
+        _exit(sched_setscheduler(0, SCHED_FIFO, &priority) == 0 ? 0 : 1);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    return status == 0;
+}
+
+START_TEST(it_runs_in_real_time_wherever_the_kernel_lets_it)
+{
+    bool may = may_run_in_real_time();
+
+    uint32_t had = fence_shield();
+
+    ck_assert_int_eq((had & FENCE_HAS_REAL_TIME) != 0, may);
+    ck_assert_int_eq(sched_getscheduler(0), may ? SCHED_FIFO : SCHED_OTHER);
+}
+END_TEST
+
 START_TEST(root_has_locked_memory_and_descriptors_for_every_vm)
 {
     struct rlimit files;
@@ -67,6 +94,7 @@ static Suite *suite(void)
     Suite *suite = suite_create("fence_shield");
     TCase *tcase = tcase_create("shield");
     tcase_add_test(tcase, what_it_has_the_kernel_confirms);
+    tcase_add_test(tcase, it_runs_in_real_time_wherever_the_kernel_lets_it);
     tcase_add_test(tcase, root_has_locked_memory_and_descriptors_for_every_vm);
     suite_add_tcase(suite, tcase);
     return suite;
