@@ -50,6 +50,23 @@ START_TEST(a_seed_that_needs_no_fault_can_be_run_again)
 }
 END_TEST
 
+START_TEST(a_seed_of_another_rack_comes_back_as_that)
+{
+    char arguments[512];
+    char violation[512];
+    ck_assert_int_eq(rack("--seed 1 --hosts 5 --voters 5 --bug own-clock"), 1);
+    const char *at = strstr(said, "VIOLATION: ");
+    ck_assert_msg(at != NULL, "%.2000s", said);
+    (void)snprintf(violation, sizeof(violation), "%.*s", (int)strcspn(at, "\n"), at);
+
+    again(arguments, sizeof(arguments));
+    ck_assert_msg(strstr(arguments, "--hosts 5 ") != NULL, "%s", arguments);
+    ck_assert_int_eq(rack(arguments), 1);
+    ck_assert_msg(strstr(said, violation) != NULL, "wanted \"%s\", got: %.2000s",
+                  violation, said);
+}
+END_TEST
+
 START_TEST(a_seed_that_crashes_tells_its_timeline_up_to_there)
 {
     char arguments[512];
@@ -73,6 +90,7 @@ int main(void)
     TCase *tests = tcase_create("driver");
     tcase_add_test(tests, no_runs_are_wrong_usage);
     tcase_add_test(tests, a_seed_that_needs_no_fault_can_be_run_again);
+    tcase_add_test(tests, a_seed_of_another_rack_comes_back_as_that);
     tcase_add_test(tests, a_seed_that_crashes_tells_its_timeline_up_to_there);
     tcase_set_timeout(tests, 600);
     suite_add_tcase(suite, tests);

@@ -1,7 +1,8 @@
 /* Three ways in which libraft 0.15.0 breaks Raft's promises, each as a script played to
  * two clusters that differ in nothing but the guard: without it (row 0) the oracle sees a
  * promise broken, with it (row 1) the same events do no harm and the cluster goes on.
- * And one in which the guard would break its own, without the seal's patience.
+ * And one in which the guard would break its own, without the seal's patience; and one of
+ * a read, with a leader that does not ask the others (row 0) and with ours.
  *
  * Machines that may not begin an election are muted, so that the script says who leads.
  */
@@ -296,6 +297,41 @@ START_TEST(a_promise_that_is_being_written_is_not_lowered_meanwhile)
 }
 END_TEST
 
+/* 0 leads, stands still while 1 is elected and answers a write, and finds a read waiting
+ * for it when it goes on: it takes itself for the leader still. */
+START_TEST(a_leader_that_stood_still_reads_nothing_old)
+{
+    bool asks = _i == 1;
+    start_with(3, asks ? SIM_BUG_NONE : SIM_BUG_STALE_READ);
+    ck_assert(elect(0, WAIT_MAX));
+    ck_assert(leads_ready(0));
+    sim_write(&sim->machines[0], 0, 1, &answers[0]);
+    run_for(A_WHILE);
+    ck_assert(answers[0].given && answers[0].code == 0);
+    sim->machines[0].berthd.paused_until_ns = sim->world.now_ns + LONG;
+    ck_assert(elect(1, LONG / 2));
+    ck_assert(leads_ready(1));
+    sim_write(&sim->machines[1], 0, 2, &answers[1]);
+    run_for(A_WHILE);
+    ck_assert(answers[1].given && answers[1].code == 0);
+    ck_assert(sim_process_leads(sim->machines[0].process));
+    sim->machines[0].berthd.paused_until_ns = 0;
+
+    sim_read(&sim->machines[0], 0, &answers[2]);
+    run_for(LONG);
+
+    ck_assert(answers[2].given);
+    ck_assert_int_eq(answers[2].code == 0, !asks);
+    ck_assert_uint_eq(answers[2].value, asks ? 0 : 1); /* 2 was answered before */
+    sim_read(&sim->machines[1], 0, &answers[3]);
+    run_for(A_WHILE);
+    ck_assert(answers[3].given && answers[3].code == 0);
+    ck_assert_uint_eq(answers[3].value, 2);
+    let_go();
+    check(true, false);
+}
+END_TEST
+
 static Suite *suite(void)
 {
     Suite *made = suite_create("guard");
@@ -307,6 +343,7 @@ static Suite *suite(void)
     tcase_add_loop_test(tcase, a_stale_tail_does_not_count_as_acknowledged, 0, 2);
     tcase_add_loop_test(tcase, a_promise_that_is_being_written_is_not_lowered_meanwhile,
                         0, 2);
+    tcase_add_loop_test(tcase, a_leader_that_stood_still_reads_nothing_old, 0, 2);
     suite_add_tcase(made, tcase);
     return made;
 }

@@ -22,6 +22,7 @@
 #define RUNS_MAX       10000000
 #define RUNS_A_PROCESS 25
 #define ONLY_NONE      "none"
+#define HOSTS          3 /* where nobody says otherwise */
 
 struct options {
     uint64_t seed;
@@ -57,7 +58,7 @@ static const char usage[] =
     "  --faults-ms T   how long faults go on in each (20000, log 12000, members 32000);\n"
     "                  then they recover\n"
     "  --voters N      1, 3 or 5 (default: by the seed)\n"
-    "  --hosts N       hosts without the log (3)\n"
+    "  --hosts N       hosts without the log (3), at most 6\n"
     "  --log           only the log and its clients, no VMs\n"
     "  --members       members change in every seed, not in each third\n"
     "  --late          hosts come back with old orders in every seed, not in some\n"
@@ -69,7 +70,7 @@ static const char usage[] =
     "                  disks-forgotten feed-gap resume-skips no-compare seal-unwaited\n"
     "                  damage-as-torn log-anew early-voter two-at-once standby-counts\n"
     "                  begun-unsaid loss-unsaid change-stays change-missed\n"
-    "                  never-asks\n"
+    "                  never-asks stale-read own-clock slow-election\n"
     "  --trace         tell the timeline of every run\n"
     "  --no-shrink     show a failing seed as it is\n"
     "  --jobs N        runs at a time (1; with --save as many as there are cores)\n"
@@ -286,9 +287,28 @@ static uint64_t shrink(struct attempt *attempt, uint64_t mask)
     return mask;
 }
 
-static void print_again(const struct attempt *attempt, uint64_t mask)
+/* Of what was given, all that decides what a seed is run with. */
+static void print_given(const struct options *options)
 {
-    const struct sim_config *config = &attempt->config;
+    printf("again: rack%s%s%s", options->log_only ? " --log" : "",
+           options->members ? " --members" : "", options->late ? " --late" : "");
+    if (options->faults_ms != 0) {
+        printf(" --faults-ms %llu", (unsigned long long)options->faults_ms);
+    }
+    if (options->voters != 0) {
+        printf(" --voters %llu", (unsigned long long)options->voters);
+    }
+    if (options->hosts != HOSTS) {
+        printf(" --hosts %llu", (unsigned long long)options->hosts);
+    }
+    if (options->bug != SIM_BUG_NONE) {
+        printf(" --bug %s", sim_bug_names[options->bug]);
+    }
+}
+
+static void
+print_again(const struct options *options, const struct attempt *attempt, uint64_t mask)
+{
     char text[128];
     const char *comma = "";
     printf("\nfaults that are needed:\n");
@@ -298,14 +318,8 @@ static void print_again(const struct attempt *attempt, uint64_t mask)
             printf("  %2u  %s\n", i, text);
         }
     }
-    printf(
-        "again: rack%s --seed %llu --faults-ms %llu --voters %u --bug %s --trace --only ",
-        !config->rack     ? " --log"
-        : config->members ? " --members"
-        : config->late    ? " --late"
-                          : "",
-        (unsigned long long)config->seed, (unsigned long long)config->faults_ms,
-        config->voters, sim_bug_names[config->bug]);
+    print_given(options);
+    printf(" --seed %llu --trace --only ", (unsigned long long)attempt->config.seed);
     for (unsigned i = 0; i < attempt->faults.count; i++) {
         if ((mask >> i & 1) != 0) {
             printf("%s%u", comma, i);
@@ -323,14 +337,16 @@ static void show(const struct options *options, const struct job *job)
     printf("seed %llu FAILED: %s\n", (unsigned long long)seed, job->outcome->failure);
     attempt_prepare(&attempt, options, seed);
     if (!options->quiet && run_alone(&attempt, mask, 0)) {
-        printf("alone it keeps its promises: what the runs before it leave over matters; "
-               "again: --seed %llu --runs %llu\n",
-               (unsigned long long)job->next, (unsigned long long)(seed + 1 - job->next));
+        printf(
+            "alone it keeps its promises: what the runs before it leave over matters; ");
+        print_given(options);
+        printf(" --seed %llu --runs %llu\n", (unsigned long long)job->next,
+               (unsigned long long)(seed + 1 - job->next));
     } else if (!options->quiet) {
         mask = options->shrinks ? shrink(&attempt, mask) : mask;
         attempt.config.telling = true;
         (void)run_alone(&attempt, mask, LINES_SHOWN);
-        print_again(&attempt, mask);
+        print_again(options, &attempt, mask);
     }
     (void)munmap(attempt.outcome, sizeof(*attempt.outcome));
 }
@@ -591,7 +607,7 @@ static uint64_t cores(void)
 
 int main(int argc, char **argv)
 {
-    struct options options = {.seed = 1, .runs = 1, .hosts = 3, .shrinks = true};
+    struct options options = {.seed = 1, .runs = 1, .hosts = HOSTS, .shrinks = true};
     struct rack_totals totals = {0};
     if (argc == 2 && strcmp(argv[1], "--help") == 0) {
         fputs(usage, stdout);

@@ -13,9 +13,21 @@
  * its leader began anew for ever (G23)
  *   19428  (and members change) a candidate that was cut off before its votes came raised
  * its term for ever, and with it that of another who had no vote any more (G22)
- *   47355  (and members change) a disk that was not damaged after all counted as such
- *   71325, 75885  (and members change) the only host that one which was away knew to vote
- * was gone when it came back; it waited for that one (a token helps: berth join)
+ *   14184  (and members change) a leader that had stored a change and died went on to
+ * count by its own members after its successor had none such (G6)
+ *   24786  (and members change) a change that a received snapshot had overtaken was under
+ * way for ever: this host as leader changed no members (G6)
+ *      90  (and members change) the only voter led again in its old term, and a standby
+ * kept what it had sent before it died (G19)
+ *    1404  (and members change) a watcher went back and forth between two voters of
+ * before for a minute; so did 16 47355  (and members change) a disk that was not damaged
+ * after all counted as such 71325, 75885  (and members change) the only host that one
+ * which was away knew to vote was gone when it came back; it waited for that one (a token
+ * helps: berth join)
+ *
+ * Faults have been added since and schedules have changed with them: 14184, 24786, 90 and
+ * 1404 play something else by now, and pass without the mend, too. bugs_test.c has G6's
+ * mistake as change-stays, raft_guard_test.c has G19's.
  */
 #include "sim.h"
 #include "sim_fault.h"
@@ -28,6 +40,7 @@ static const struct {
     {235, LOG},     {3, LOG},         {1030, LOG},      {1181, LOG},     {79, LOG},
     {9928, LOG},    {2, RACK},        {10, RACK},       {14, RACK},      {106, RACK},
     {150, MEMBERS}, {19428, MEMBERS}, {47355, MEMBERS}, {71325, HELPED}, {75885, HELPED},
+    {14184, RACK},  {24786, RACK},    {90, MEMBERS},    {1404, RACK},    {16, MEMBERS},
 };
 
 START_TEST(a_seed_keeps_every_promise)
@@ -49,18 +62,23 @@ START_TEST(a_seed_keeps_every_promise)
 }
 END_TEST
 
-/* Two runs of a seed are one run. */
+static const int runs_again[] = {LOG, RACK, MEMBERS};
+
+/* Two runs of a seed are one run, whatever is in it. */
 START_TEST(a_seed_gives_the_same_run_again)
 {
     uint64_t traces[2];
     uint64_t commands[2];
     for (unsigned i = 0; i < 2; i++) {
-        struct sim_config config = {
-            .seed = 77, .voters = 3, .clients = 4, .faults_ms = 5000};
+        struct sim_config config = runs_again[_i] == MEMBERS
+                                       ? sim_config_changing(77)
+                                       : sim_config_of(77, runs_again[_i] == RACK);
         struct sim_fault_list faults;
         sim_faults_make(&config, &faults);
         struct sim *sim = sim_new(&config, &faults, UINT64_MAX);
         ck_assert(sim_run(sim));
+        ck_assert_int_eq(sim->stats.vm_starts > 0, runs_again[_i] != LOG);
+        ck_assert_int_eq(sim->stats.joined > 0, runs_again[_i] == MEMBERS);
         commands[i] = oracle_count(sim->oracle);
         traces[i] = sim_trace(sim);
         sim_free(sim);
@@ -78,7 +96,8 @@ static Suite *suite(void)
     tcase_set_timeout(tcase, 120);
     tcase_add_loop_test(tcase, a_seed_keeps_every_promise, 0,
                         (int)(sizeof(rows) / sizeof(rows[0])));
-    tcase_add_test(tcase, a_seed_gives_the_same_run_again);
+    tcase_add_loop_test(tcase, a_seed_gives_the_same_run_again, 0,
+                        (int)(sizeof(runs_again) / sizeof(runs_again[0])));
     suite_add_tcase(made, tcase);
     return made;
 }

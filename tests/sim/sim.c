@@ -11,7 +11,10 @@
 #include <stdlib.h>
 #include <string.h>
 
-#define HEAL_NS (10 * NS_PER_S) /* within so much everything works again */
+/* After healing: within so much there is a leader, and it commits what clients write, in
+ * runs of every kind. */
+#define GO_ON_NS (10 * NS_PER_S)
+#define HEAL_NS  (10 * NS_PER_S) /* and within so much everything works again */
 #define HEAL_RACK_NS \
     (25 * NS_PER_S) /* leases have to run out, VMs to back off and start */
 #define HEAL_MEMBERS_NS (60 * NS_PER_S) /* hosts to be lost, voters replaced in turn */
@@ -28,7 +31,7 @@ const char *const sim_bug_names[SIM_BUG_COUNT] = {
     "resume-skips",   "no-compare",  "seal-unwaited",    "damage-as-torn",
     "log-anew",       "early-voter", "two-at-once",      "standby-counts",
     "begun-unsaid",   "loss-unsaid", "change-stays",     "change-missed",
-    "never-asks"};
+    "never-asks",     "stale-read",  "own-clock",        "slow-election"};
 
 static struct sim *current;
 
@@ -446,6 +449,17 @@ static void help_lost(struct sim *sim)
     }
 }
 
+/* Looked at once; whatever is well before that is well. */
+static void check_goes_on(struct sim *sim)
+{
+    if (!has_leader(sim) || !sim_clients_go_on(sim)) {
+        world_fail(
+            &sim->world, "%u seconds after healing nothing goes on: %s, %s",
+            (unsigned)(GO_ON_NS / NS_PER_S), has_leader(sim) ? "a leader" : "NO leader",
+            sim_clients_go_on(sim) ? "a write acknowledged" : "NO write acknowledged");
+    }
+}
+
 bool sim_run(struct sim *sim)
 {
     struct world *world = &sim->world;
@@ -459,6 +473,7 @@ bool sim_run(struct sim *sim)
     sim_clients_stop(sim);
     sim_watchers_stop(sim);
     bool good = false;
+    bool looked = false;
     uint64_t patience_ns = sim->config.members ? HEAL_MEMBERS_NS
                            : sim->config.rack  ? HEAL_RACK_NS
                                                : HEAL_NS;
@@ -468,6 +483,10 @@ bool sim_run(struct sim *sim)
         good = has_leader(sim) && sim_clients_served(sim) && oracle_all_agree(sim) &&
                all_vms_run(sim) && sim_saved_agree(sim) && sim_watchers_current(sim) &&
                sim_members_settled(sim);
+        if (!good && !looked && !world->failed && world->now_ns >= healed_ns + GO_ON_NS) {
+            check_goes_on(sim);
+            looked = true;
+        }
     }
     if (!good && !world->failed) {
         say_vms(sim);

@@ -83,6 +83,9 @@ enum sim_bug {
     SIM_BUG_CHANGE_STAYS,  /* a change of members that was loaded counts as committed */
     SIM_BUG_CHANGE_MISSED, /* elections while a change of members is being written */
     SIM_BUG_NEVER_ASKS,    /* a candidate without votes stands again and again */
+    SIM_BUG_STALE_READ,    /* whoever is asked answers reads by what it has */
+    SIM_BUG_OWN_CLOCK,     /* commands take the time of who applies them */
+    SIM_BUG_SLOW_ELECTION, /* a lost leader is waited for longer than 10 s */
     SIM_BUG_COUNT
 };
 extern const char *const sim_bug_names[SIM_BUG_COUNT];
@@ -363,6 +366,9 @@ void sim_clients_start(struct sim *sim);
 void sim_clients_stop(struct sim *sim);
 /* Each has been served since everything healed. */
 bool sim_clients_served(const struct sim *sim);
+/* One of them has had a write acknowledged since then; or a read, where nobody waits for
+ * a write. */
+bool sim_clients_go_on(const struct sim *sim);
 /* At the end: is there an order that explains what they saw? If not, it is a violation.
  */
 bool sim_clients_explained(struct sim *sim);
@@ -372,11 +378,16 @@ void sim_clients_free(struct sim *sim);
 struct sim_answer {
     bool given;
     int code;
+    struct sim_process *asked; /* for a read: this, of that register */
+    unsigned key;
+    uint64_t value; /* what was read */
 };
 void sim_write(struct sim_machine *machine,
                unsigned key,
                uint64_t number,
                struct sim_answer *ret_answer);
+/* Likewise, and a read. */
+void sim_read(struct sim_machine *machine, unsigned key, struct sim_answer *ret_answer);
 
 /* ---- who is in the log (sim_members.c) ---- */
 

@@ -71,6 +71,7 @@ struct sim_clients {
     unsigned count;
     uint64_t numbers;
     uint64_t floor;
+    uint64_t written_healed; /* so many writes since everything healed */
     bool stopped;
 };
 
@@ -167,6 +168,16 @@ bool sim_clients_explained(struct sim *sim)
         enum linear linear = linear_check(history->ops, history->count, 0, &stuck);
         sim->stats.histories++;
         sim->stats.undecided += linear == LINEAR_UNDECIDED ? 1U : 0U;
+        if (linear == LINEAR_UNDECIDED) {
+            world_fail(
+                &sim->world,
+                "%d steps find no order, and no contradiction, in what clients saw "
+                "of %s %llu: undecided",
+                LINEAR_STEPS_MAX, is_vm ? "VM" : "register",
+                (unsigned long long)(is_vm ? history->thing - SIM_KEYS_MAX
+                                           : history->thing));
+            return false;
+        }
         if (linear == LINEAR_NO) {
             const struct linear_op *op = &history->ops[stuck];
             world_fail(&sim->world,
@@ -198,6 +209,7 @@ static void check_write(struct client *client, const struct answer *answer)
                            ? oracle_revision_of(sim->oracle, number)
                            : answer->revision;
     sim->stats.acked++;
+    sim->clients->written_healed += sim->healed ? 1U : 0U;
     if (applied != answer->revision) {
         world_fail(&sim->world,
                    "write %llu was acknowledged at revision %llu but stands at %llu",
@@ -410,16 +422,32 @@ static const struct vm *find_vm(const struct state *state, const struct wish *wi
     return state_get(state, KIND_VM, DEFAULT_TENANT, name);
 }
 
+static uint64_t value_in(const struct state *state, unsigned key)
+{
+    char name[NAME_SIZE];
+    register_name(key, name);
+    const struct tenant *tenant = state_get(state, KIND_TENANT, "", name);
+    return tenant != NULL ? value_of(&tenant->meta.labels) : 0;
+}
+
+/* The mistake is not to ask the others. */
+static int
+read_by(struct sim_process *process, void (*done)(void *context, int code), void *context)
+{
+    if (process->machine->sim->config.bug == SIM_BUG_STALE_READ) {
+        done(context, 0);
+        return 0;
+    }
+    return control_read(process->control, done, context);
+}
+
 static void on_read(void *context, int code)
 {
     struct served *served = context;
     const struct state *state = served->process->state;
     struct known_vm read = {0};
-    char name[NAME_SIZE];
     if (code == 0 && served->wish.key < SIM_KEYS_MAX) {
-        register_name(served->wish.key, name);
-        const struct tenant *tenant = state_get(state, KIND_TENANT, "", name);
-        read.value = tenant != NULL ? value_of(&tenant->meta.labels) : 0;
+        read.value = value_in(state, served->wish.key);
     } else if (code == 0) {
         const struct vm *vm = find_vm(state, &served->wish);
         if (vm != NULL) {
@@ -513,6 +541,28 @@ void sim_write(struct sim_machine *machine,
     owner->after(owner->context);
 }
 
+static void on_scripted_read(void *context, int code)
+{
+    struct sim_answer *answer = context;
+    answer->given = true;
+    answer->code = code;
+    answer->value = code == 0 ? value_in(answer->asked->state, answer->key) : 0;
+}
+
+void sim_read(struct sim_machine *machine, unsigned key, struct sim_answer *ret_answer)
+{
+    struct world_owner *owner = &machine->berthd;
+    *ret_answer = (struct sim_answer){.asked = machine->process, .key = key};
+    int r = machine->process == NULL
+                ? BERTH_ECLOSED
+                : read_by(machine->process, on_scripted_read, ret_answer);
+    if (r < 0) {
+        *ret_answer = (struct sim_answer){.given = true, .code = r};
+        return;
+    }
+    owner->after(owner->context);
+}
+
 static int serve(struct sim_process *process, struct served *served)
 {
     const struct wish *wish = &served->wish;
@@ -520,7 +570,7 @@ static int serve(struct sim_process *process, struct served *served)
         return BERTH_ENOTLEADER;
     }
     if (wish->reads) {
-        return control_read(process->control, on_read, served);
+        return read_by(process, on_read, served);
     }
     if (wish->key == SIM_KEYS_MAX) {
         return propose_vm(process, served);
@@ -629,6 +679,18 @@ bool sim_clients_served(const struct sim *sim)
         }
     }
     return true;
+}
+
+bool sim_clients_go_on(const struct sim *sim)
+{
+    bool waits = false; /* for a write */
+    bool served = false;
+    for (unsigned i = 0; i < sim->clients->count; i++) {
+        const struct client *client = &sim->clients->items[i];
+        waits = waits || (client->busy && !client->wish.reads);
+        served = served || client->done_healed > 0;
+    }
+    return sim->clients->written_healed > 0 || (served && !waits);
 }
 
 void sim_clients_free(struct sim *sim)

@@ -47,7 +47,6 @@ struct sim_snapshot {
     uint64_t members_index;
     struct sim_blob *members; /* encoded */
     struct sim_blob *data;
-    bool rotten;
 };
 
 enum sim_write_kind { SIM_WRITE_APPEND = 0, SIM_WRITE_TRUNCATE, SIM_WRITE_SNAPSHOT };

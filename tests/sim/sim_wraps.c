@@ -23,6 +23,8 @@
 #include <sys/mman.h>
 #include <unistd.h>
 
+#define SLOW_ELECTION_MS 11000 /* a mistake's */
+
 int __real_consensus_open(uv_loop_t *loop,
                           const struct consensus_config *config,
                           const struct consensus_fsm *fsm,
@@ -140,6 +142,30 @@ void __wrap_worker_reconcile(void *context);
 
 /* ---- the state machine, watched ---- */
 
+/* The mistake is a command that is applied as of now and here, and not as of when and
+ * where it was proposed. */
+static void apply_by_own_clock(struct sim_process *process,
+                               uint64_t index,
+                               const void *data,
+                               size_t size,
+                               struct consensus_result *ret_result)
+{
+    struct command command;
+    struct bytes_reader reader;
+    struct bytes_writer writer;
+    bytes_reader_init(&reader, data, size);
+    if (command_decode(&reader, &command) < 0) {
+        process->fsm.apply(process->fsm.context, index, data, size, ret_result);
+        return;
+    }
+    command.wall_ms = sim_machine_wall_ms(process->machine);
+    bytes_writer_init(&writer, COMMAND_SIZE_MAX);
+    command_encode(&command, &writer);
+    process->fsm.apply(process->fsm.context, index, writer.data, writer.size, ret_result);
+    bytes_writer_fini(&writer);
+    command_fini(&command);
+}
+
 static void apply(void *context,
                   uint64_t index,
                   const void *data,
@@ -149,7 +175,11 @@ static void apply(void *context,
     struct sim_process *process = context;
     struct consensus_result unheard = {0};
     struct consensus_result *result = ret_result != NULL ? ret_result : &unheard;
-    process->fsm.apply(process->fsm.context, index, data, size, result);
+    if (process->machine->sim->config.bug == SIM_BUG_OWN_CLOCK) {
+        apply_by_own_clock(process, index, data, size, result);
+    } else {
+        process->fsm.apply(process->fsm.context, index, data, size, result);
+    }
     oracle_applied(process->machine->sim, process, index, data, size, result);
 }
 
@@ -187,6 +217,8 @@ int __wrap_consensus_open(uv_loop_t *loop,
         .context = process, .apply = apply, .snapshot = snapshot, .restore = restore};
     tuned.snapshot_threshold = sim->snapshot_threshold;
     tuned.snapshot_trailing = sim->snapshot_trailing;
+    tuned.election_ms =
+        sim->config.bug == SIM_BUG_SLOW_ELECTION ? SLOW_ELECTION_MS : tuned.election_ms;
     process->fsm = *fsm;
     return __real_consensus_open(loop, &tuned, &watched, events, ret_consensus, err);
 }
