@@ -18,11 +18,19 @@
  *       replies are clamped to what this term's leader has sent and we have matched
  *       (raft_matched.h).
  *   G4  The target of a transfer gets a second vote in one term. Dropped.
+ *   G5  It drops damage at start, stands without asking, and snapshots too often, unless
+ *       it is set up otherwise (raft_node.c, raft_backing.c).
  *   G6  A change of members that was not committed when the process stopped counts as
  *       committed after the restart, and stays when its entry is replaced; a snapshot
  *       stores members of a change behind it; and going back reads an entry that a
  *       snapshot may have removed. The members are those of the newest change in the
  *       log, else of the snapshot (raft_members.h).
+ *   G7  Once it is unavailable it stays so, and says so only to who looks. Whoever looks
+ *       ends the process (consensus.c), which is started again, but not after three ends
+ *       in ten seconds (deploy/systemd).
+ *   G8  An entry whose length is no multiple of 8 is lost (entry_frame.h, which also has
+ *       a checksum of its own); and without room for the next segment it crashes: what
+ *       is left is looked at before a proposal (consensus_queue.c) and each append.
  *   G10 A leader whose snapshot, or the answer to it, was lost waits 30 seconds before
  *       it looks at that follower again. A rejection well after it was sent ends that.
  *   G11 Told at the end that several appends are cancelled, oldest first, a leader reads
