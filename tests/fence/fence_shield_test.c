@@ -49,7 +49,8 @@ START_TEST(what_it_has_the_kernel_confirms)
 }
 END_TEST
 
-/* Root may, unless its rights are fewer, or its control group has no real time to give. */
+/* Root may, unless its rights are fewer, or its control group has no real time to give.
+ */
 static bool may_run_in_real_time(void)
 {
     int status = 0;
