@@ -19,8 +19,8 @@
 #include <unistd.h>
 
 #define VOTERS           5
-#define SNAPSHOT_EVERY   400
-#define SNAPSHOT_TRAIL   100
+#define SNAPSHOT_EVERY   200
+#define SNAPSHOT_TRAIL   50
 #define MEMBER_STABLE_MS 3000
 #define ELECTION_MS      800 /* a busy machine shall not be the fault that is tried */
 #define PLANT_EVERY      40

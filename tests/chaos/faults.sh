@@ -4,6 +4,7 @@
 #   faults_round                 one fault, or two at a time, by chance (RANDOM); returns when they are over
 #   faults_rotation FROM         every fault of the plan alone, then every two of them, from that row of the list on (1)
 #   faults_act NAME HOST TENTHS X   one of them, begun and ended; X is a chance of its own (0 to 32767)
+#   behind_are_helped            somebody that was `behind` has received a snapshot; or nobody was
 #   voters, settle               how many are to vote, and the seconds that the rack has to come right in
 #
 #   faults_restarts MINUTES      no fault of the table: voters are started anew, one after the other
@@ -11,7 +12,7 @@
 # A row: name, shortest and longest time in tenths of a second, whom it may meet, what the timeline says.
 # Whom: any host (every other time a voter, which are few), a voter, the leader, a follower (a voter that does not lead), all of them.
 #
-# What may meet what: anything may, twice, too, but for one rule, as the rack promises nothing without it: a majority of
+# What may meet what: anything may but itself, and but for one rule, as the rack promises nothing without it: a majority of
 # voters has to be possible once the faults of the moment are over. Of these only `lost` leaves something behind. So it
 # comes only when as many hosts vote as are to and none of them is lost (before_lost). Should the rack not get there, it
 # has not replaced the one that was lost before: that is a fault that is found.
@@ -109,7 +110,37 @@ fault_stop() {
 }
 fault_cut() { rack_cut "$1"; hold "$2"; rack_mend "$1"; tell "$1" "its cable is in again"; }
 fault_isolate() { fault_cut "$@"; }
-fault_behind() { fault_cut "$@"; }
+# Two snapshots later nobody has the entries any more that come next for it. Until then, but no longer than a voter is
+# waited for: it is not to be replaced.
+BEHIND_MAX=280
+newest_snapshot() {
+    find $W/state/*/raft -name 'snapshot-*' -printf '%f\n' 2>/dev/null | sed -n 's/^snapshot-[0-9]*-\([0-9]*\)-[0-9]*$/\1/p' | sort -n | tail -n 1
+}
+snapshots_of() { grep -c 'snapshot received' "$W/logs/$1" || true; }
+fault_behind() {
+    local newest seen came=0 began
+    newest=$(newest_snapshot)
+    began=$(now_ds)
+    rack_cut "$1"
+    while [ $(($(now_ds) - began)) -lt $([ $came -ge 2 ] && echo "$2" || echo $BEHIND_MAX) ]; do
+        hold 5
+        seen=$(newest_snapshot)
+        [ "$seen" = "$newest" ] || came=$((came + 1))
+        newest=$seen
+    done
+    [ $came -lt 2 ] || echo "$1 $(snapshots_of "$1")" >>$W/behind
+    rack_mend "$1"
+    tell "$1" "its cable is in again, $came snapshots later"
+}
+# Of those that were, somebody has got one since; who is lost need not.
+behind_are_helped() {
+    local host before left=no
+    while read -r host before; do
+        [ "$(snapshots_of "$host")" -le "$before" ] || return 0
+        ! is_up "$host" || left=yes
+    done <$W/behind
+    [ $left = no ]
+}
 
 # filter NAME HOST RULE...: a table of its own, so that two at a time do not undo each other
 filter() {

@@ -208,7 +208,7 @@ world_up() { # VOTERS AGENTS
     local i hosts=()
     KEEPERS=()
     mkdir -p $W/{state,logs,vms,shim,pids,down,gone,excuse,join}
-    : >$W/exits; : >$W/killed; : >$W/offsets; : >$W/rack; : >$W/faults
+    : >$W/exits; : >$W/killed; : >$W/offsets; : >$W/rack; : >$W/behind; : >$W/faults
     chmod 711 $W
     rack_switch
     for i in $(seq 1 "$1"); do hosts+=("v$i"); done
