@@ -1,6 +1,6 @@
 #!/usr/bin/env bash
 # Goal: a rack under load is upgraded to the next release host by host, and nobody notices: no request fails for who
-# retries it with its key, no acknowledged write is lost, no VM is disturbed. What only the next release knows is
+# retries it with its key, no acknowledged write is lost, missing in a read or untold to a watch, no VM is disturbed. What only the next release knows is
 # refused until the cluster's level is raised, which one host may hold back; from then on the release of before is
 # refused, at its start, at its join and with a backup, and what it refused is as it was.
 # A worker is upgraded as the voters are, and while the rack is mixed it gets a removed voter's part in the log, by way
@@ -14,13 +14,13 @@ frame_rack berth-upgrade 10.95.0 next/berthd
 next=$bin/next
 ln -f "$bin"/berth "$bin"/berth-fence "$bin"/berth-vmm "$bin"/berth-fetch "$bin"/berth-unpack "$next" # programs find each other by their folder
 export BERTH_FAKE_INTERVALS=$RACK_RUN/intervals
-writer=
+clients=()
 tell() {
-    tail -n 20 "$RACK_RUN/writer.log"
+    tail -n 20 "$RACK_RUN/clients.log"
     berth_on h1 version
     berth_on h1 host ls -o wide
 }
-let_go() { [ -z "$writer" ] || { kill "$writer" 2>/dev/null && wait "$writer" || true; }; }
+let_go() { [ ${#clients[@]} = 0 ] || { kill "${clients[@]}" 2>/dev/null && wait "${clients[@]}" || true; }; }
 
 file_says() { # TEXT FILE
     grep -qF "$1" "$2" || { cat "$2"; fail "it does not say: $1"; }
@@ -84,33 +84,74 @@ VMS=3
 has_no_log() { [ ! -e "$RACK_RUN/$1/raft" ] && [ "$(role_of "$1")" = agent ]; }
 ready_are() { [ "$(old h1 ls vm -t shop -o json | jq '[.items[] | select(.status.phase == "ready")] | length')" = "$1" ]; }
 
-# Writes objects one after the other through voters and the worker in turn, each until it is answered, until it is told to
-# end: as clients do, with a key by which a second try is not a second write (which would be 412). One that is not
+# Clients: each does one thing after the other, at voters and the worker in turn, until it is told to end. What is not
 # answered in 30 s, or is answered with an error that is not "try again", has failed.
-write_on() {
-    local n=0 tries code host at=0 hosts=(h1 h3 h4)
+WRITERS=3
+READERS=2
+begin_client() { # COMMAND...
+    "$@" &
+    clients+=($!)
+}
+# until_answered WHAT CURL ARGUMENTS... PATH: sets code, host and tries; false when it has failed, which is noted.
+until_answered() {
+    local what=$1 path=${*: -1} hosts=(h1 h3 h4) give_up=$((SECONDS + 30))
+    set -- "${@:2:$#-2}"
+    tries=0
+    while :; do
+        host=${hosts[$((at % 3))]} tries=$((tries + 1))
+        code=$(curl -sS -o "$RACK_RUN/said.$me" -w '%{http_code}' --unix-socket "$RACK_RUN/$host/berthd.sock" \
+            -H "Authorization: Bearer $token" "$@" "http://h$path" 2>>"$RACK_RUN/clients.log") || true
+        case $code in
+        200 | 201) return 0 ;;
+        000 | 502 | 503 | 504) [ $SECONDS -lt $give_up ] || { echo "$what: $code for 30 s" >>"$RACK_RUN/failed"; return 1; } ;;
+        *) { echo "$what: $code"; cat "$RACK_RUN/said.$me"; } >>"$RACK_RUN/failed"; return 1 ;;
+        esac
+        at=$((at + 1))
+        sleep 0.1
+    done
+}
+# Each write has a key, by which a second try is not a second write (which would be 412).
+write_on() { # NUMBER
+    local me=w$1 n=0 at=$1 tries code host number cidr
     trap 'ended=yes' TERM
     ended=no
     while [ $ended = no ]; do
-        n=$((n + 1)) tries=0
-        local give_up=$((SECONDS + 30))
-        while :; do
-            host=${hosts[$((at % 3))]} tries=$((tries + 1))
-            code=$(curl -sS -m 5 -o "$RACK_RUN/wrote" -w '%{http_code}' --unix-socket "$RACK_RUN/$host/berthd.sock" \
-                -X PUT -H "Authorization: Bearer $token" -H "Idempotency-Key: w$n" -H 'If-None-Match: *' -H 'Content-Type: application/json' \
-                -d '{"apiVersion":"berth/v1","kind":"Network","metadata":{"name":"w'$n'","tenant":"load"},"spec":{"ipv4":{"cidr":"'10.$((128 + n / 4096)).$((n / 16 % 256)).$((n % 16 * 16))'/28"}}}' \
-                "http://h/v1/tenants/load/networks/w$n" 2>>"$RACK_RUN/writer.log") || true
-            case $code in
-            200 | 201) echo "w$n $tries $host" >>"$RACK_RUN/written"; break ;;
-            000 | 502 | 503 | 504) [ $SECONDS -lt $give_up ] || { echo "w$n: $code for 30 s" >>"$RACK_RUN/failed"; break; } ;;
-            *) { echo "w$n: $code"; cat "$RACK_RUN/wrote"; } >>"$RACK_RUN/failed"; break ;;
-            esac
-            at=$((at + 1))
-            sleep 0.1
-        done
+        n=$((n + 1)) number=$((n * WRITERS + $1))
+        cidr=10.$((128 + number / 4096)).$((number / 16 % 256)).$((number % 16 * 16))/28
+        ! until_answered "write of $me-$n" -m 5 -X PUT -H "Idempotency-Key: $me-$n" -H 'If-None-Match: *' -H 'Content-Type: application/json' \
+            -d '{"apiVersion":"berth/v1","kind":"Network","metadata":{"name":"'$me-$n'","tenant":"load"},"spec":{"ipv4":{"cidr":"'$cidr'"}}}' \
+            "/v1/tenants/load/networks/$me-$n" || echo "$me-$n $tries $host" >>"$RACK_RUN/written"
         [ $((n % 25)) != 0 ] || at=$((at + 1))
+        sleep 0.05
     done
 }
+# What was acknowledged is there, whoever is asked.
+read_on() { # NUMBER
+    local me=r$1 n=0 at=$1 tries code host name
+    trap 'ended=yes' TERM
+    ended=no
+    while [ $ended = no ]; do
+        read -r name _ < <(tail -n 1 "$RACK_RUN/written") || true
+        n=$((n + 1)) at=$((at + 1))
+        ! until_answered "read of $name" -m 5 "/v1/tenants/load/networks/$name" || echo "$name $tries $host" >>"$RACK_RUN/read"
+        sleep 0.05
+    done
+}
+# A watch that goes on at another host every few seconds, and where one is cut off.
+watch_on() {
+    local me=watch at=0 tries code host since=0
+    trap 'ended=yes' TERM
+    ended=no
+    while [ $ended = no ]; do
+        until_answered "watch since $since" -N -m 5 "/v1/watch?kinds=network&tenant=load&since=$since" || break
+        cat "$RACK_RUN/said.$me" >>"$RACK_RUN/watched"
+        since=$(sed -n 's/^id: *//p' "$RACK_RUN/watched" | tail -n 1)
+        at=$((at + 1))
+    done
+}
+told() { sed -n '/^event: *put/,/^$/s/^data: .*"name":"\(w[0-9]*-[0-9]*\)".*/\1/p' "$RACK_RUN/watched" | sort -u; }
+untold() { comm -23 <(cut -d ' ' -f 1 "$RACK_RUN/written" | sort) <(told); }
+all_told() { [ -z "$(untold)" ]; }
 
 check "three voters and a worker of this release; the level is raised by itself"
 rack_up 5
@@ -156,10 +197,11 @@ began=$(sort "$BERTH_FAKE_INTERVALS")
 
 check "under load, host by host, the next release; one of them holds the level back"
 token=$(old h1 token create writer --role admin -o json | jq -r .token) # root of a worker alone may not
-write_on &
-writer=$!
+for i in $(seq $WRITERS); do begin_client write_on "$i"; done
 has_written() { [ "$(wc -l <"$RACK_RUN/written")" -ge "$1" ]; }
 wait_for 20 "a write" has_written 1
+for i in $(seq $READERS); do begin_client read_on "$i"; done
+begin_client watch_on
 restart new h3 4 --level-max 4 "${wait[@]}"
 restart new h4 5 "${wait[@]}"
 has_no_log h4 || fail "h4 has a part in the log"
@@ -201,9 +243,11 @@ file_says '"images":7' "$RACK_RUN/answer"
 check "no request failed, no write is lost, no VM was disturbed"
 at_end=$(($(wc -l <"$RACK_RUN/written") + 1))
 wait_for 20 "writes at the new level" has_written $at_end
-kill $writer
-wait $writer || true
-writer=
+kill "${clients[@]:0:WRITERS + READERS}"
+wait "${clients[@]:0:WRITERS + READERS}" || true
+wait_for 30 "the watch to tell of every write" all_told
+let_go
+clients=()
 [ ! -s "$RACK_RUN/failed" ] || { cat "$RACK_RUN/failed"; fail "requests failed"; }
 cut -d ' ' -f 1 "$RACK_RUN/written" | sort >"$RACK_RUN/wanted"
 old h4 ls network -t load -o name | sed 's|.*/||' | sort >"$RACK_RUN/there"
@@ -211,7 +255,10 @@ comm -23 "$RACK_RUN/wanted" "$RACK_RUN/there" >"$RACK_RUN/lost"
 [ ! -s "$RACK_RUN/lost" ] || { head "$RACK_RUN/lost"; fail "acknowledged writes are lost"; }
 [ "$(sort "$BERTH_FAKE_INTERVALS")" = "$began" ] || fail "a VM began or ended"
 wait_for 10 "$VMS ready VMs" ready_are $VMS
-echo "$(wc -l <"$RACK_RUN/written") writes, $(awk '$2 > 1' "$RACK_RUN/written" | wc -l) of them with more than one try"
+more_than_one() { awk '$2 > 1' "$1" | wc -l; }
+echo "$(wc -l <"$RACK_RUN/written") writes, $(more_than_one "$RACK_RUN/written") of them with more than one try;" \
+    "$(wc -l <"$RACK_RUN/read") reads, $(more_than_one "$RACK_RUN/read");" \
+    "$(grep -c '^event: *put' "$RACK_RUN/watched") changes told to a watch, $(grep -c '^event: *reset' "$RACK_RUN/watched" || true) resets"
 
 check "the release of before is refused at its start, and touches nothing"
 remember h4
