@@ -17,11 +17,11 @@
  * count by its own members after its successor had none such (G6)
  *   24786  (and members change) a change that a received snapshot had overtaken was under
  * way for ever: this host as leader changed no members (G6)
- *    1404  (and members change) a watcher went back and forth between two voters of
- * before for a minute; so did 16 47355  (and members change) a disk that was not damaged
- * after all counted as such 71325, 75885  (and members change) the only host that one
- * which was away knew to vote was gone when it came back; it waited for that one (a token
- * helps: berth join)
+ *   1404, 16  (and members change) a watcher went back and forth between two voters of
+ * which one had none any more, for a minute
+ *   47355  (and members change) a disk that was not damaged after all counted as such
+ *   71325, 75885  (and members change) the only host that one which was away knew to vote
+ * was gone when it came back; it waited for that one (a token helps: berth join)
  *
  * Faults have been added since and schedules have changed with them: 14184, 24786 and
  * 1404 play something else by now, and pass without the mend, too (16 does not).
