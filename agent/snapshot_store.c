@@ -520,6 +520,7 @@ int snapshot_store_restore(const char *folder,
     if (r < 0) {
         return err_sys(err, full_or(r), "copy the snapshot's disks to %s", vm_folder);
     }
+    vm_disks_sweep(vm_folder); /* their room is there, then */
     r = compare(place.path, &manifest, wish, &disk_bytes, err);
     r = r == 0 ? room_check(vm_folder, "the snapshot's disks take", disk_bytes,
                             reserve_bytes, err)

@@ -179,12 +179,14 @@ bool vm_disks_base(const char *folder, char ret_path[ENGINE_PATH_SIZE])
     return true;
 }
 
-void vm_disks_sweep(const char *folder)
+/* Until the job is not wanted any more; job: NULL, or whose work it is. */
+static void sweep(const char *folder, const struct work_job *job)
 {
     DIR *entries = opendir(folder);
     const struct dirent *entry;
     /* NOLINTNEXTLINE(concurrency-mt-unsafe): a stream of our own */
-    while (entries != NULL && (entry = readdir(entries)) != NULL) {
+    while (entries != NULL && (job == NULL || !work_job_cancelled(job)) &&
+           (entry = readdir(entries)) != NULL) {
         char path[ENGINE_PATH_SIZE];
         if (is_gone(entry->d_name) && path_in(folder, entry->d_name, path) == 0) {
             (void)drop(path); /* tried again at the next sweep */
@@ -195,6 +197,11 @@ void vm_disks_sweep(const char *folder)
     }
 }
 
+void vm_disks_sweep(const char *folder)
+{
+    sweep(folder, NULL);
+}
+
 struct sweep_job {
     struct work_job job;
     char folder[ENGINE_PATH_SIZE];
@@ -202,7 +209,7 @@ struct sweep_job {
 
 static void sweep_run(struct work_job *job)
 {
-    vm_disks_sweep(LIST_ITEM(job, struct sweep_job, job)->folder);
+    sweep(LIST_ITEM(job, struct sweep_job, job)->folder, job);
 }
 
 static void sweep_done(struct work_job *job, int code)

@@ -89,6 +89,13 @@ static void add_flags(struct cli *cli, struct start *start)
     }
 }
 
+static bool has_key(const char *state)
+{
+    char path[PATH_MAX + 16];
+    (void)snprintf(path, sizeof(path), "%s/" STATE_FILE_KEY, state);
+    return access(path, F_OK) == 0;
+}
+
 static int state_open(struct cli *cli, struct start *start)
 {
     struct err err;
@@ -110,7 +117,10 @@ static int state_open(struct cli *cli, struct start *start)
                    start->state);
     start->log_from = stat(start->log_path, &status) == 0 ? status.st_size : 0;
     start->was_member = daemon_is_member(start->state);
-    start->was_joining = !start->was_member && daemon_flags_joins(start->state);
+    /* Without a key no cluster has heard of it, and berthd --forget has nothing to undo.
+     */
+    start->was_joining =
+        !start->was_member && has_key(start->state) && daemon_flags_joins(start->state);
     return EXIT_OK;
 }
 
@@ -739,7 +749,7 @@ int run_down(struct cli *cli)
     struct start start = {0};
     bool forget = cli_flag(cli, "forget") != NULL;
     bool ends_vms = forget || cli_flag(cli, "vms") != NULL;
-    if (!is_state_folder(cli->state)) {
+    if (!is_state_folder(cli->state) && daemon_find(cli->state) == 0) {
         return cli_fail(cli, EXIT_NOT_FOUND,
                         "%s is no host's state folder, so nothing was ended\n"
                         "hint: is the path right (--state), and its disk mounted?",

@@ -203,6 +203,7 @@ START_TEST(a_refused_join_is_not_gone_on_with)
 {
     CLEANUP_FREE char *state = temp_dir_path(&folder, "before");
     ck_assert_int_eq(mkdir(state, 0700), 0);
+    temp_dir_write(&folder, "before/host.key", "key");
     temp_dir_write(&folder, "before/up.json", _i == 0 ? "{}" : "{\"join\": true}");
     refused_berthd("grep -q '\"join\": *true' up.json && echo x >heard");
 
@@ -211,6 +212,21 @@ START_TEST(a_refused_join_is_not_gone_on_with)
     ck_assert(is_there("before/heard"));
     CLEANUP_FREE char *flags = temp_dir_read(&folder, "before/up.json");
     ck_assert_int_eq(strstr(flags, "join") != NULL, _i == 1);
+}
+END_TEST
+
+/* Whose berthd had not begun when it was cut off: nobody has heard of that host. */
+START_TEST(a_join_that_had_not_begun_is_in_nobodys_way)
+{
+    CLEANUP_FREE char *state = temp_dir_path(&folder, "bare");
+    char line[512];
+    ck_assert_int_eq(mkdir(state, 0700), 0);
+    temp_dir_write(&folder, "bare/up.json", "{\"join\": true}");
+    refused_berthd("echo x >heard");
+    (void)snprintf(line, sizeof(line), "up --state %s", state);
+    berth_beside(line);
+    ck_assert(is_there("bare/heard"));
+    ck_assert_ptr_null(strstr(ran.err, "was to join"));
 }
 END_TEST
 
@@ -245,6 +261,7 @@ int main(void)
     tcase_add_test(tests, who_forgets_a_host_is_told_of_stopped_vms_with_their_disks);
     tcase_add_test(tests, a_refused_join_leaves_what_others_put_there);
     tcase_add_loop_test(tests, a_refused_join_is_not_gone_on_with, 0, 2);
+    tcase_add_test(tests, a_join_that_had_not_begun_is_in_nobodys_way);
     tcase_add_test(tests, a_refused_join_removes_nothing_of_a_berthd_that_came_since);
     tcase_set_timeout(tests, 300);
     suite_add_tcase(suite, tests);
