@@ -34,7 +34,7 @@ restart    0  50  all       every berthd is killed
 blackout   0  50  all       everything on every host is killed
 lost     400 500  follower  gone for good; removed, and another host joins
 behind   100 200  follower  cut off, long enough to need a snapshot
-storm      3  30  all       all cables are out at once
+storm      5  80  all       all cables are out at once
 drain     50 200  any       drained
 '
 
