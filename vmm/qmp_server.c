@@ -3,6 +3,7 @@
 #include "base/clock.h"
 #include "base/fd.h"
 #include "base/log.h"
+#include "base/require.h"
 
 #include <errno.h>
 #include <stdbool.h>
@@ -21,6 +22,13 @@ struct frame {
     size_t at; /* how far the input has been looked at */
 };
 
+/* What has come and waits until the answer before it is given. */
+struct waiting {
+    bool is_there;
+    json_t *message; /* owned; NULL: no JSON, for the reason beside it */
+    struct err err;
+};
+
 struct qmp_server {
     struct poller *poller;
     const struct qmp_command *commands;
@@ -32,6 +40,9 @@ struct qmp_server {
     int client; /* -1: there is none */
     int client_watch;
     bool has_agreed; /* on capabilities */
+    bool owes;       /* an answer */
+    json_t *owed_id; /* of that; owned; NULL: it has none */
+    struct waiting waiting;
     struct frame frame;
     size_t input_size;
     char input[QMP_INPUT_MAX];
@@ -57,6 +68,11 @@ static void client_close(struct qmp_server *server)
     free(server->output);
     server->output = NULL;
     server->output_size = 0;
+    json_decref(server->owed_id);
+    server->owed_id = NULL;
+    server->owes = false;
+    json_decref(server->waiting.message);
+    server->waiting = (struct waiting){.is_there = false};
     server->descriptor_count = 0;
     server->input_size = 0;
     server->frame = (struct frame){0};
@@ -67,6 +83,12 @@ static void client_close(struct qmp_server *server)
     if (was_there && server->gone != NULL) {
         server->gone(server->context);
     }
+}
+
+/* What waits and need not any more comes from the poller, too. */
+static bool can_resume(const struct qmp_server *server)
+{
+    return server->waiting.is_there && !server->owes;
 }
 
 static void output_flush(struct qmp_server *server)
@@ -88,8 +110,9 @@ static void output_flush(struct qmp_server *server)
         memmove(server->output, server->output + sent, server->output_size);
     }
     poller_change(server->poller, server->client_watch,
-                  server->output_size > 0 ? POLLER_READABLE | POLLER_WRITABLE
-                                          : POLLER_READABLE);
+                  server->output_size > 0 || can_resume(server)
+                      ? POLLER_READABLE | POLLER_WRITABLE
+                      : POLLER_READABLE);
 }
 
 /* Consumes the document. */
@@ -117,10 +140,10 @@ static void document_send(struct qmp_server *server, json_t *take_document)
 
 /* ---- commands */
 
-static json_t *answer_new(const json_t *message, const char *key, json_t *take_value)
+/* id: NULL for none. */
+static json_t *answer_new(json_t *id, const char *key, json_t *take_value)
 {
     json_t *answer = json_object();
-    json_t *id = json_object_get(message, "id");
     if (json_object_set_new(answer, key, take_value) != 0 ||
         (id != NULL && json_object_set(answer, "id", id) != 0)) {
         json_decref(answer);
@@ -129,14 +152,28 @@ static json_t *answer_new(const json_t *message, const char *key, json_t *take_v
     return answer;
 }
 
-static void refuse(struct qmp_server *server,
-                   const json_t *message,
-                   const char *class,
-                   const char *text)
+static json_t *id_of(const json_t *message)
 {
-    document_send(server,
-                  answer_new(message, "error",
-                             json_pack("{s:s, s:s}", "class", class, "desc", text)));
+    return json_object_get(message, "id");
+}
+
+static void answer(struct qmp_server *server, json_t *id, json_t *take_result)
+{
+    document_send(server, answer_new(id, "return", take_result));
+}
+
+static void
+refuse(struct qmp_server *server, json_t *id, const char *class, const char *text)
+{
+    document_send(
+        server,
+        answer_new(id, "error", json_pack("{s:s, s:s}", "class", class, "desc", text)));
+}
+
+static void fail(struct qmp_server *server, json_t *id, int code, const struct err *error)
+{
+    refuse(server, id, code == -ENODEV ? "DeviceNotFound" : "GenericError",
+           error != NULL && error->text[0] != '\0' ? error->text : err_sentence(code));
 }
 
 static const struct qmp_command *command_find(const struct qmp_server *server,
@@ -173,38 +210,58 @@ static void command_run(struct qmp_server *server,
                         const struct qmp_command *command)
 {
     json_t *result = NULL;
+    json_t *id = id_of(message);
     struct err err = {0};
-    int r = command->run(server->context, json_object_get(message, "arguments"), &result,
-                         &err);
-    if (r < 0) {
+    const int r = command->run(server->context, json_object_get(message, "arguments"),
+                               &result, &err);
+    if (r == QMP_LATER) {
+        REQUIRE(!server->owes && result == NULL);
+        server->owes = server->client >= 0; /* it may have gone over an event */
+        server->owed_id = server->owes ? json_incref(id) : NULL;
+    } else if (r < 0) {
         json_decref(result);
-        refuse(server, message, r == -ENODEV ? "DeviceNotFound" : "GenericError",
-               err.text[0] != '\0' ? err.text : err_sentence(r));
-        return;
+        fail(server, id, r, &err);
+    } else {
+        answer(server, id, result != NULL ? result : json_object());
     }
-    document_send(server,
-                  answer_new(message, "return", result != NULL ? result : json_object()));
 }
 
 static void message_handle(struct qmp_server *server, const json_t *message)
 {
     const char *name = json_member_text(message, "execute", "");
     const struct qmp_command *command = command_find(server, name);
+    json_t *id = id_of(message);
     if (strcmp(name, "qmp_capabilities") == 0) {
         server->has_agreed = true;
-        document_send(server, answer_new(message, "return", json_object()));
+        answer(server, id, json_object());
     } else if (name[0] == '\0') {
-        refuse(server, message, "GenericError", "QMP input lacks member 'execute'");
+        refuse(server, id, "GenericError", "QMP input lacks member 'execute'");
     } else if (!server->has_agreed) {
-        refuse(server, message, "CommandNotFound",
+        refuse(server, id, "CommandNotFound",
                "Expecting capabilities negotiation with 'qmp_capabilities'");
     } else if (strcmp(name, "query-commands") == 0) {
-        document_send(server, answer_new(message, "return", command_names(server)));
+        answer(server, id, command_names(server));
     } else if (command == NULL) {
-        refuse(server, message, "CommandNotFound", "The command has not been found");
+        refuse(server, id, "CommandNotFound", "The command has not been found");
     } else {
         command_run(server, message, command);
     }
+}
+
+/* Takes a message, or why there is none. */
+static void message_take(struct qmp_server *server, json_t *take, const struct err *err)
+{
+    if (server->owes && id_of(take) == NULL) {
+        server->waiting =
+            (struct waiting){.is_there = true, .message = take, .err = *err};
+        return;
+    }
+    if (take != NULL) {
+        message_handle(server, take);
+    } else {
+        refuse(server, NULL, "GenericError", err->text);
+    }
+    json_decref(take);
 }
 
 /* ---- framing */
@@ -247,22 +304,19 @@ static void input_take(struct qmp_server *server, size_t size)
 {
     json_t *message = NULL;
     struct err err = {0};
-    int r = json_parse(server->input, size, &message, &err);
+    if (json_parse(server->input, size, &message, &err) < 0) {
+        message = NULL;
+    }
     server->input_size -= size;
     memmove(server->input, server->input + size, server->input_size);
     server->frame = (struct frame){0};
-    if (r == 0) {
-        message_handle(server, message);
-    } else {
-        refuse(server, NULL, "GenericError", err.text);
-    }
-    json_decref(message);
+    message_take(server, message, &err);
 }
 
 /* May end the connection. */
 static void input_handle(struct qmp_server *server)
 {
-    while (server->client >= 0) {
+    while (server->client >= 0 && !server->waiting.is_there) {
         if (server->frame.at == 0) {
             input_trim(server);
         }
@@ -321,14 +375,31 @@ static ssize_t input_receive(struct qmp_server *server)
     return got < 0 ? -errno : got;
 }
 
+/* What has waited, and what came behind it. */
+static void input_resume(struct qmp_server *server)
+{
+    const struct waiting waiting = server->waiting;
+    server->waiting = (struct waiting){.is_there = false};
+    message_take(server, waiting.message, &waiting.err);
+    input_handle(server);
+}
+
 static void on_client(void *context, uint64_t token, unsigned events)
 {
     struct qmp_server *server = context;
     (void)token;
+    if (server->client >= 0 && can_resume(server)) {
+        input_resume(server);
+    }
     if (server->client >= 0 && (events & POLLER_WRITABLE) != 0) {
         output_flush(server);
     }
     if (server->client < 0 || (events & POLLER_READABLE) == 0) {
+        return;
+    }
+    if (server->input_size == QMP_INPUT_MAX) { /* more than that does not wait */
+        log_warn("vmm", "a QMP client says too much before it is answered");
+        client_close(server);
         return;
     }
     ssize_t got = input_receive(server);
@@ -408,6 +479,27 @@ int qmp_server_new(struct poller *poller,
 void qmp_server_listen_gone(struct qmp_server *server, void (*gone)(void *context))
 {
     server->gone = gone;
+}
+
+bool qmp_server_owes(const struct qmp_server *server)
+{
+    return server != NULL && server->owes;
+}
+
+void qmp_server_answer(struct qmp_server *server, int code, const struct err *error)
+{
+    if (!qmp_server_owes(server)) {
+        return;
+    }
+    json_t *id = server->owed_id;
+    server->owed_id = NULL;
+    server->owes = false;
+    if (code < 0) {
+        fail(server, id, code, error);
+    } else {
+        answer(server, id, json_object());
+    }
+    json_decref(id);
 }
 
 void qmp_server_event(struct qmp_server *server, const char *name, json_t *take_data)

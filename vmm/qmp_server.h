@@ -1,7 +1,11 @@
 /* Speaks QMP on a listening UNIX socket: greeting, capabilities, commands, events.
  *
  * Shapes: `struct qmp_command` is one row of the owner's table; a command answers at
- * once, with a document or an error. Messages are JSON objects, one after another, with
+ * once, with a document or an error, or owes its answer (QMP_LATER) until its owner calls
+ * qmp_server_answer, one at a time. Meanwhile a client that gives its messages an `id`,
+ * and so can tell answers apart, is answered as before; a message without one waits, and
+ * what comes behind it, so that answers come in order. What a client is owed goes with
+ * it. Messages are JSON objects, one after another, with
  * or without line ends between (stock clients differ); answers and events are one line
  * each. One client at a time: the next is served when it has gone. Descriptors sent along
  * with a message (SCM_RIGHTS) wait until a command takes them, or are closed with the
@@ -18,16 +22,21 @@
 #include "base/json.h"
 #include "vmm/poller.h"
 
+#include <stdbool.h>
+
 #define QMP_INPUT_MAX       (64u << 10) /* the longest command is some hundred bytes */
 #define QMP_OUTPUT_MAX      (1u << 20)
 #define QMP_DESCRIPTORS_MAX 16u
+
+#define QMP_LATER 1 /* of a command: its answer is owed */
 
 struct qmp_server;
 
 struct qmp_command {
     const char *name;
     /* *ret_result: a new reference, or left alone for an empty object. -ENODEV is QEMU's
-     * DeviceNotFound, any other error its GenericError. */
+     * DeviceNotFound, any other error its GenericError. QMP_LATER only while no answer is
+     * owed (qmp_server_owes). */
     int (*run)(void *context,
                const json_t *arguments,
                json_t **ret_result,
@@ -46,6 +55,11 @@ int qmp_server_new(struct poller *poller,
 /* Who hears that a client has gone, with the owner's context; it may not call the server.
  * Also at its close. */
 void qmp_server_listen_gone(struct qmp_server *server, void (*gone)(void *context));
+bool qmp_server_owes(const struct qmp_server *server);
+/* Gives the answer that is owed: an empty object, or an error with its text. Nothing when
+ * none is, for who was owed it has gone. NULL is fine. What has waited for it is taken
+ * from the poller. */
+void qmp_server_answer(struct qmp_server *server, int code, const struct err *error);
 /* Tells the client, if there is one that has agreed on capabilities. data may be NULL and
  * is consumed. */
 void qmp_server_event(struct qmp_server *server, const char *name, json_t *take_data);

@@ -50,9 +50,20 @@ silent(void *context, const json_t *arguments, json_t **ret_result, struct err *
     return 0;
 }
 
+static int
+slow(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
+{
+    (void)context;
+    (void)arguments;
+    (void)ret_result;
+    return qmp_server_owes(server) ? err_set(err, BERTH_EBUSY, "one after the other")
+                                   : QMP_LATER;
+}
+
 static const struct qmp_command commands[] = {{"echo", echo},
                                               {"fail", refuse_it},
-                                              {"silent", silent}};
+                                              {"silent", silent},
+                                              {"slow", slow}};
 
 static void settle(void)
 {
@@ -97,7 +108,7 @@ static void setup(void)
     ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
     ck_assert_int_eq(listen(listener, 4), 0);
     ck_assert_int_eq(poller_new(&poller, NULL), 0);
-    ck_assert_int_eq(qmp_server_new(poller, listener, commands, 3, NULL, &server, NULL),
+    ck_assert_int_eq(qmp_server_new(poller, listener, commands, 4, NULL, &server, NULL),
                      0);
     client = client_open();
 }
@@ -140,7 +151,7 @@ START_TEST(all_commands_are_listed_its_own_as_well)
     const char *said = hear();
     ck_assert_ptr_nonnull(strstr(said, "{\"name\":\"qmp_capabilities\"}"));
     ck_assert_ptr_nonnull(strstr(said, "{\"name\":\"query-commands\"}"));
-    for (unsigned i = 0; i < 3; i++) {
+    for (unsigned i = 0; i < 4; i++) {
         ck_assert_ptr_nonnull(strstr(said, commands[i].name));
     }
 }
@@ -316,6 +327,88 @@ START_TEST(descriptors_come_along_with_messages)
 }
 END_TEST
 
+/* ---- answers that come later ---- */
+
+START_TEST(who_can_tell_answers_apart_is_answered_before_what_is_owed)
+{
+    say("{\"execute\":\"slow\",\"id\":1}");
+    ck_assert_str_eq(hear(), "");
+
+    say("{\"execute\":\"silent\",\"id\":2}{\"execute\":\"slow\",\"id\":3}");
+    ck_assert_str_eq(hear(), "{\"return\":{},\"id\":2}\r\n"
+                             "{\"error\":{\"class\":\"GenericError\",\"desc\":"
+                             "\"one after the other\"},\"id\":3}\r\n");
+    qmp_server_answer(server, 0, NULL);
+
+    ck_assert_str_eq(hear(), "{\"return\":{},\"id\":1}\r\n");
+    say("{\"execute\":\"slow\",\"id\":4}");
+    const struct err why = {.text = "it cannot"};
+    qmp_server_answer(server, BERTH_ECLOSED, &why);
+    ck_assert_str_eq(hear(), "{\"error\":{\"class\":\"GenericError\",\"desc\":"
+                             "\"it cannot\"},\"id\":4}\r\n");
+}
+END_TEST
+
+/* What waits is answered in its order, and by the poller: not within the answer. */
+START_TEST(who_cannot_is_answered_in_order)
+{
+    say("{\"execute\":\"slow\"}{\"execute\":\"fail\"} {\"execute\": nonsense}");
+    say("{\"execute\":\"silent\",\"id\":7}");
+    say("{\"execute\":\"slow\"}{\"execute\":\"silent\"}");
+    ck_assert_str_eq(hear(), "");
+
+    qmp_server_answer(server, 0, NULL);
+    ck_assert_str_eq(hear(), "{\"return\":{}}\r\n");
+    settle();
+
+    const char *said = hear();
+    const char *first = strstr(said, "not today");
+    ck_assert_ptr_nonnull(first);
+    const char *second = strstr(first, "{\"error\":");
+    ck_assert_ptr_nonnull(second);
+    ck_assert_str_eq(strstr(second, "\r\n"), "\r\n{\"return\":{},\"id\":7}\r\n");
+    qmp_server_answer(server, 0, NULL); /* of the second slow one */
+    settle();
+    ck_assert_str_eq(hear(), "{\"return\":{}}\r\n{\"return\":{}}\r\n");
+}
+END_TEST
+
+START_TEST(what_is_owed_goes_with_its_client)
+{
+    say("{\"execute\":\"slow\",\"id\":1}{\"execute\":\"silent\"}");
+    (void)close(client);
+    client = client_open();
+    (void)hear();
+    say("{\"execute\":\"qmp_capabilities\"}");
+    ck_assert_str_eq(hear(), "{\"return\":{}}\r\n");
+    ck_assert(!qmp_server_owes(server));
+
+    qmp_server_answer(server, 0, NULL);
+    settle();
+
+    ck_assert_str_eq(hear(), "");
+    say("{\"execute\":\"slow\"}");
+    ck_assert(qmp_server_owes(server)); /* and its end is the server's own */
+}
+END_TEST
+
+START_TEST(what_waits_is_bounded)
+{
+    static char text[QMP_INPUT_MAX / 4];
+    memset(text, ' ', sizeof(text) - 1);
+    memcpy(text, "{\"execute\":\"silent\"}", strlen("{\"execute\":\"silent\"}"));
+    say("{\"execute\":\"slow\"}");
+
+    for (unsigned i = 0; i < 7 && !is_closed(); i++) {
+        (void)!send(client, text, strlen(text), MSG_NOSIGNAL);
+        settle();
+    }
+
+    ck_assert(is_closed());
+    ck_assert(!qmp_server_owes(server));
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("qmp_server");
@@ -335,6 +428,10 @@ int main(void)
     tcase_add_test(tests, the_next_client_is_served_when_the_first_has_gone);
     tcase_add_test(tests, its_owner_hears_of_each_client_that_goes);
     tcase_add_test(tests, descriptors_come_along_with_messages);
+    tcase_add_test(tests, who_can_tell_answers_apart_is_answered_before_what_is_owed);
+    tcase_add_test(tests, who_cannot_is_answered_in_order);
+    tcase_add_test(tests, what_is_owed_goes_with_its_client);
+    tcase_add_test(tests, what_waits_is_bounded);
     suite_add_tcase(suite, first);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
