@@ -66,12 +66,51 @@ void device_reset(struct device *device)
 
 void device_start(struct device *device)
 {
-    verb(device, device->ops->start);
+    pthread_mutex_lock(&device->lock);
+    device->stops = false;
+    if (device->ops->start != NULL) {
+        device->ops->start(device);
+    }
+    pthread_mutex_unlock(&device->lock);
 }
 
 void device_stop(struct device *device)
 {
-    verb(device, device->ops->stop);
+    pthread_mutex_lock(&device->lock);
+    if (device->ops->stop != NULL) {
+        device->ops->stop(device);
+    }
+    device->stops = false;
+    pthread_mutex_unlock(&device->lock);
+}
+
+bool device_stop_begin(struct device *device)
+{
+    if (device->ops->stop_begin == NULL) {
+        device_stop(device);
+        return false;
+    }
+    pthread_mutex_lock(&device->lock);
+    const bool stops = device->ops->stop_begin(device);
+    device->stops = stops;
+    pthread_mutex_unlock(&device->lock);
+    return stops;
+}
+
+bool device_stops(struct device *device)
+{
+    pthread_mutex_lock(&device->lock);
+    const bool stops = device->stops;
+    pthread_mutex_unlock(&device->lock);
+    return stops;
+}
+
+void device_stop_end(struct device *device)
+{
+    if (device->stops) {
+        device->stops = false;
+        device_line_raise(&device->stopped, 0);
+    }
 }
 
 void device_save(struct device *device, struct bytes_writer *writer)

@@ -9,7 +9,9 @@
  * Life: made by its own typed constructor (which opens nothing and starts nothing), then
  *     init -> start -> stop -> save -> sync -> start ... stop -> sync -> free
  * or, in a machine that comes out of a stream, init -> restore -> start. After stop no
- * work is in flight and no line is raised until start. reset may come at any time.
+ * work is in flight and no line is raised until start. reset may come at any time. A stop
+ * that is begun (device_stop_begin) goes on without anybody who waits: `stopped` is
+ * raised when no work is in flight; start, stop and reset end that, too.
  *
  * Threads: the caller of a verb, of read and of write holds the device's lock (the
  * functions below take it), but for sync, which takes as long as a disk does. A device
@@ -24,6 +26,7 @@
 #include "base/err.h"
 
 #include <pthread.h>
+#include <stdbool.h>
 #include <stdint.h>
 
 #define DEVICE_NAME_SIZE  32u
@@ -42,6 +45,9 @@ struct device_ops {
     void (*start)(struct device *device);
     /* Drains what is in flight, for as long as that takes, and holds the rest back. */
     void (*stop)(struct device *device);
+    /* The same without waiting: true when work is in flight, and then the device calls
+     * device_stop_end when none is. NULL: stop does not wait. */
+    bool (*stop_begin)(struct device *device);
     /* Makes durable what the guest takes for written; only while stopped, on any thread
      * and without the lock. 0 or an error. After it a state that was saved since the stop
      * goes with what lies behind the device. */
@@ -73,17 +79,19 @@ struct device_ops {
                   unsigned size);
 };
 
-struct device {
-    const struct device_ops *ops;
-    char name[DEVICE_NAME_SIZE]; /* unique in the machine: "disk0"; names its section */
-    pthread_mutex_t lock;
-};
-
 /* A wire from a device into the machine: an interrupt, or "my configuration changed".
  * raise may be NULL: nothing is connected. */
 struct device_line {
     void (*raise)(void *context, unsigned number);
     void *context;
+};
+
+struct device {
+    const struct device_ops *ops;
+    char name[DEVICE_NAME_SIZE]; /* unique in the machine: "disk0"; names its section */
+    pthread_mutex_t lock;
+    bool stops;                 /* a stop is begun and not over; guarded by lock */
+    struct device_line stopped; /* it is; for the machine */
 };
 
 static inline void device_line_raise(const struct device_line *line, unsigned number)
@@ -101,6 +109,12 @@ int device_init(struct device *device, struct err *err);
 void device_reset(struct device *device);
 void device_start(struct device *device);
 void device_stop(struct device *device);
+/* Begins to stop: whether work is in flight, of one that stops already as well. */
+bool device_stop_begin(struct device *device);
+/* Whether one that began to stop still has work in flight. */
+bool device_stops(struct device *device);
+/* For the device, with the lock held: it has none any more. */
+void device_stop_end(struct device *device);
 int device_may_save(struct device *device, struct err *err);
 int device_sync(struct device *device, struct err *err);
 /* One section of a saved machine: kind, name, version and state (state_stream.h frames

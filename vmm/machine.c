@@ -125,10 +125,41 @@ void machine_wait_parked(struct machine *machine)
     ram_loader_hurry(machine->loader, false);
 }
 
+/* Whether nothing is in flight (any more). */
+static bool stand_look(struct machine *machine)
+{
+    if (machine->stand == STAND_STOPPING &&
+        machine_platform_stops(&machine->platform) == NULL) {
+        machine_platform_stop_end(&machine->platform);
+        machine->stand = STAND_STILL;
+    }
+    return machine->stand == STAND_STILL;
+}
+
+/* Whether it does already; if not, on_request comes when a device has stopped. */
+static bool stand_begin(struct machine *machine)
+{
+    if (machine->stand != STAND_NOT) {
+        return stand_look(machine);
+    }
+    machine_wait_parked(machine);
+    machine_platform_stop_begin(&machine->platform);
+    machine->stand = STAND_STOPPING;
+    if (stand_look(machine)) {
+        return true;
+    }
+    log_info("vmm", "what a device has in flight is waited for, to stand still",
+             KV_STR("device", machine_platform_stops(&machine->platform)->name));
+    return false;
+}
+
+/* As long as that takes. */
 static void stand_still(struct machine *machine)
 {
-    machine_wait_parked(machine);
-    machine_platform_stop(&machine->platform);
+    if (!stand_begin(machine)) {
+        machine_platform_stop(&machine->platform);
+        machine->stand = STAND_STILL;
+    }
 }
 
 void machine_let_run(struct machine *machine)
@@ -145,6 +176,7 @@ static void go(struct machine *machine)
     machine_let_run(machine);
     machine->is_fresh = false;
     pthread_mutex_unlock(&machine->lock);
+    machine->stand = STAND_NOT;
     machine->state = MACHINE_RUNNING;
 }
 
@@ -229,6 +261,7 @@ static void end(struct machine *machine, enum machine_end why, const char *reaso
     machine->events.ended(machine->events.context, why, reason);
 }
 
+/* While it stands still. */
 static void carry_out(struct machine *machine,
                       enum request request,
                       enum machine_end why,
@@ -238,13 +271,6 @@ static void carry_out(struct machine *machine,
     bool was_running = machine->state == MACHINE_RUNNING;
     if (machine->state == MACHINE_ENDED) {
         return;
-    }
-    if (request != REQUEST_CRASH_LOADED) {
-        atomic_store(&machine->gives_ram_up, true);
-        ram_loader_abandon(machine->loader); /* nobody goes on with what it was */
-    }
-    if (was_running) {
-        stand_still(machine);
     }
     switch (request) {
     case REQUEST_END:
@@ -271,19 +297,41 @@ static void carry_out(struct machine *machine,
     }
 }
 
-/* Carries out what a vCPU has asked for, if one has. */
+/* Has on_request called. */
+static void request_again(const struct machine *machine)
+{
+    const uint64_t one = 1;
+    /* Cannot block or fail: the counter is far from full. */
+    (void)!write(machine->request_fd, &one, sizeof(one));
+}
+
+/* Carries out what a vCPU has asked for, if one has, and what it asked for next after
+ * that. When it has to wait until nothing is in flight, on_request comes for the rest. */
 static void request_take(struct machine *machine)
 {
-    char reason[MACHINE_REASON_SIZE];
+    struct taken_request *taken = &machine->taken;
     pthread_mutex_lock(&machine->lock);
-    enum request request = machine->request;
-    enum machine_end why = machine->request_end;
-    memcpy(reason, machine->reason, sizeof(reason));
-    machine->request = REQUEST_NONE;
-    pthread_mutex_unlock(&machine->lock);
-    if (request != REQUEST_NONE) {
-        carry_out(machine, request, why, reason);
+    if (taken->request == REQUEST_NONE) {
+        taken->request = machine->request;
+        taken->end = machine->request_end;
+        memcpy(taken->reason, machine->reason, sizeof(taken->reason));
+        machine->request = REQUEST_NONE;
+    } else if (machine->request != REQUEST_NONE) {
+        request_again(machine);
     }
+    pthread_mutex_unlock(&machine->lock);
+    if (taken->request != REQUEST_NONE && taken->request != REQUEST_CRASH_LOADED &&
+        machine->state != MACHINE_ENDED) {
+        atomic_store(&machine->gives_ram_up, true);
+        ram_loader_abandon(machine->loader); /* nobody goes on with what it was */
+    }
+    if (taken->request == REQUEST_NONE ||
+        (machine->state == MACHINE_RUNNING && !stand_begin(machine))) {
+        return;
+    }
+    const struct taken_request now = *taken;
+    taken->request = REQUEST_NONE;
+    carry_out(machine, now.request, now.end, now.reason);
 }
 
 static void on_request(void *context, uint64_t token, unsigned poll_events)
@@ -293,6 +341,15 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
     (void)token;
     (void)poll_events;
     (void)!read(machine->request_fd, &ignored, sizeof(ignored)); /* empties it */
+    if (machine->stand == STAND_STOPPING && !stand_look(machine)) {
+        return; /* all the rest is for a machine that stands still, or runs */
+    }
+    if (machine->state == MACHINE_PAUSING) {
+        machine->state = MACHINE_PAUSED;
+        if (machine->events.paused != NULL) {
+            machine->events.paused(machine->events.context);
+        }
+    }
     request_take(machine);
     machine_let_go_take(machine);
 }
@@ -300,11 +357,15 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
 /* On a vCPU's thread, with the bus' lock held. */
 static void on_let_go(void *context, unsigned number)
 {
-    const struct machine *machine = context;
-    const uint64_t one = 1;
     (void)number;
-    /* Cannot block or fail: the counter is far from full. */
-    (void)!write(machine->request_fd, &one, sizeof(one));
+    request_again(context);
+}
+
+/* On any thread, with the device's lock held. */
+static void on_stopped(void *context, unsigned number)
+{
+    (void)number;
+    request_again(context);
 }
 
 /* ---- making it */
@@ -337,6 +398,7 @@ static int platform_make(struct machine *machine, unsigned present_count, struct
                                                .trace = machine->trace,
                                                .asked = {on_power, machine},
                                                .let_go = {on_let_go, machine},
+                                               .stopped = {on_stopped, machine},
                                                .cpu_count = machine->cpus.count,
                                                .present_count = present_count};
     return machine_platform_make(&machine->platform, &plan, err);
@@ -550,6 +612,9 @@ int machine_run(struct machine *machine, struct err *err)
         }
         break;
     }
+    case MACHINE_PAUSING:
+        request_again(machine); /* what came meanwhile waits */
+        break;
     case MACHINE_PAUSED:
         break;
     case MACHINE_RUNNING:
@@ -567,10 +632,13 @@ int machine_run(struct machine *machine, struct err *err)
 int machine_pause(struct machine *machine, struct err *err)
 {
     switch (machine->state) {
-    case MACHINE_RUNNING:
-        stand_still(machine);
-        machine->state = MACHINE_PAUSED;
-        return 0;
+    case MACHINE_RUNNING: {
+        const bool is_still = stand_begin(machine);
+        machine->state = is_still ? MACHINE_PAUSED : MACHINE_PAUSING;
+        return is_still ? 0 : 1;
+    }
+    case MACHINE_PAUSING:
+        return 1;
     case MACHINE_HELD:
     case MACHINE_PAUSED:
         return 0;
@@ -581,11 +649,19 @@ int machine_pause(struct machine *machine, struct err *err)
     }
 }
 
+const char *machine_waits_for(const struct machine *machine)
+{
+    const struct device *device = machine->stand == STAND_STOPPING
+                                      ? machine_platform_stops(&machine->platform)
+                                      : NULL;
+    return device != NULL ? device->name : NULL;
+}
+
 void machine_halt(struct machine *machine)
 {
     atomic_store(&machine->gives_ram_up, true);
     ram_loader_abandon(machine->loader);
-    if (machine->state == MACHINE_RUNNING) {
+    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_PAUSING) {
         stand_still(machine);
         machine->state = MACHINE_PAUSED;
     }
@@ -693,7 +769,8 @@ const struct guest_memory *machine_memory(const struct machine *machine)
 
 void machine_reset(struct machine *machine)
 {
-    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_PAUSED) {
+    if (machine->state == MACHINE_RUNNING || machine->state == MACHINE_PAUSING ||
+        machine->state == MACHINE_PAUSED) {
         ask(machine, REQUEST_RESET, MACHINE_END_NONE, "a reset was asked for");
     }
 }

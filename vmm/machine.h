@@ -1,9 +1,15 @@
 /* A whole virtual machine: memory, CPUs, the platform's devices and the PCI bus, and
  * whether it runs.
  *
- *     held --run--> running <--pause / run--> paused
- *                      \--the guest ends--> ended (why: enum machine_end)
- *                      \--the guest resets--> running, from its kernel's entry again
+ *     held --run--> running --pause--> pausing --nothing is in flight--> paused
+ *                      ^ \                 |                                |
+ *                      |  \                +--run--> running <--run---------+
+ *                      |   \--the guest ends--> ended (why: enum machine_end)
+ *                      \----the guest resets, from its kernel's entry again
+ *
+ * While it is pausing its CPUs stand, and so do its devices but for what a disk has been
+ * asked before: a disk may hang, and nobody waits for it here. Nor does what the guest
+ * asks for, an end before all, which is carried out when nothing is in flight.
  *
  * A machine that is held or paused can be saved: machine_save and its RAM. Another, made
  * from the same plan with an image and with the same devices, is held and takes it by
@@ -38,6 +44,7 @@
 enum machine_state {
     MACHINE_HELD = 0,
     MACHINE_RUNNING,
+    MACHINE_PAUSING,
     MACHINE_PAUSED,
     MACHINE_ENDED,
     MACHINE_STATE_COUNT
@@ -63,6 +70,8 @@ struct machine_events {
     void (*ended)(void *context, enum machine_end end, const char *reason);
     /* It has begun anew. */
     void (*reset)(void *context);
+    /* It stands still, which machine_pause has left to be awaited. May be NULL. */
+    void (*paused)(void *context);
     /* It panicked, and a dump kernel of its own goes on. Once until it begins anew,
      * however often it says so. */
     void (*crash_loaded)(void *context);
@@ -150,14 +159,17 @@ int machine_load(struct machine *machine, struct err *err);
 int machine_start_threads(struct machine *machine, struct err *err);
 /* Lets the CPUs run: BERTH_EPHASE when the guest has ended. Running already is fine. */
 int machine_run(struct machine *machine, struct err *err);
-/* Stands still: when it returns no CPU runs and no device works. It waits for what
- * devices have in flight, as long as a disk takes, and with it whoever its thread serves.
- */
+/* Stands still: when it returns no CPU runs and no device begins anything. 0: it is
+ * paused; 1: it is pausing, for a device has work in flight, and the event `paused` tells
+ * when none has, unless it runs or is freed before. */
 int machine_pause(struct machine *machine, struct err *err);
+/* The first device whose work it is that a machine waits for which is pausing, or whose
+ * guest has asked for something; NULL: it does not. */
+const char *machine_waits_for(const struct machine *machine);
 /* The same before it is freed, and all that it is good for: what of its RAM is not there
- * is not waited for. What its guest has written is durable then, flushed or not, all
- * disks at a time; one that could not do it is logged, and who listens to it is told as
- * of one that leaves (virtio_block.h). */
+ * is not waited for, but what is in flight is, as long as a disk takes. What its guest
+ * has written is durable then, flushed or not, all disks at a time; one that could not do
+ * it is logged, and who listens to it is told as of one that leaves (virtio_block.h). */
 void machine_halt(struct machine *machine);
 /* Writes a stream of its state without RAM, while it is held (and loaded) or paused
  * (machine_state.h); the number of sections so far. A reset or an end that the guest has

@@ -29,6 +29,21 @@ enum request {
     REQUEST_LOST, /* the same, of RAM that cannot be had: a reset needs it no more */
 };
 
+/* How far it stands still, for whatever reason. */
+enum stand {
+    STAND_NOT = 0,
+    STAND_STOPPING, /* its CPUs do, and devices have work in flight */
+    STAND_STILL,
+};
+
+/* A request that the machine's thread has taken: what is asked for behind it is another.
+ */
+struct taken_request {
+    enum request request; /* REQUEST_NONE: it has none */
+    enum machine_end end;
+    char reason[MACHINE_REASON_SIZE];
+};
+
 /* A device that is on its way out of its slot. */
 struct machine_leaver {
     struct machine *machine;
@@ -55,7 +70,9 @@ struct machine {
     enum cpu_level cpu_level;
     bool is_fresh;              /* it was booted and has not run since */
     struct kvm_state first_kvm; /* of the interrupt controllers, after power-on */
-    enum machine_state state;   /* the machine's thread alone */
+    enum machine_state state;   /* the machine's thread alone, as the next two */
+    enum stand stand;
+    struct taken_request taken;
     struct machine_image image; /* where its RAM comes from */
     struct ram_loader *loader;  /* of lazy RAM; owned */
     atomic_bool is_damaged;     /* the loader could not have all of it */
@@ -69,7 +86,7 @@ struct machine {
     char reason[MACHINE_REASON_SIZE];   /* guarded by lock */
     char lost_why[MACHINE_REASON_SIZE]; /* guarded by lock; of is_damaged */
     bool dumps_itself; /* guarded by lock; told once: it stops all CPUs and disks */
-    int request_fd;    /* an eventfd: there is a request, or a device has left */
+    int request_fd;    /* an eventfd: a request, or a device has left, or has stopped */
     int request_watch;
     struct machine_leaver leavers[PCI_PLUG_SLOTS];
 };

@@ -138,6 +138,7 @@ int machine_platform_make(struct machine_platform *platform,
     int r = 0;
     platform->bus = plan->bus;
     platform->vm_fd = plan->vm_fd;
+    platform->stopped = plan->stopped;
     for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(makers); i++) {
         r = makers[i](platform, plan, err);
     }
@@ -194,6 +195,7 @@ int machine_platform_add(struct machine_platform *platform,
         virtio_device_free(take_virtio);
         return err_sys(err, r, "%s", name);
     }
+    function->device.stopped = platform->stopped;
     r = device_init(&function->device, err);
     if (r == 0) {
         r = pci_bus_plug(platform->pci, slot, function, err);
@@ -261,6 +263,28 @@ void machine_platform_stop(struct machine_platform *platform)
     for (unsigned i = 0; i < platform->device_count; i++) {
         device_stop(platform->devices[i]);
     }
+    pci_bus_hold(platform->pci);
+}
+
+void machine_platform_stop_begin(struct machine_platform *platform)
+{
+    for (unsigned i = 0; i < platform->device_count; i++) {
+        (void)device_stop_begin(platform->devices[i]); /* which of them: is asked below */
+    }
+}
+
+const struct device *machine_platform_stops(const struct machine_platform *platform)
+{
+    for (unsigned i = 0; i < platform->device_count; i++) {
+        if (device_stops(platform->devices[i])) {
+            return platform->devices[i];
+        }
+    }
+    return NULL;
+}
+
+void machine_platform_stop_end(struct machine_platform *platform)
+{
     pci_bus_hold(platform->pci);
 }
 

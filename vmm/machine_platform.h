@@ -33,6 +33,7 @@ struct machine_platform {
     struct pci_bus *pci;
     struct io_bus *bus; /* borrowed, as the descriptor */
     int vm_fd;
+    struct device_line stopped; /* as of the plan */
 };
 
 /* What it is made with; all of it outlives it. */
@@ -40,11 +41,12 @@ struct machine_platform_plan {
     struct io_bus *bus;
     int vm_fd;
     struct poller *poller;
-    struct boot_trace *trace;  /* may be NULL */
-    struct device_line asked;  /* of power_control.h */
-    struct device_line let_go; /* of pci_bus.h */
-    unsigned cpu_count;        /* that there may be */
-    unsigned present_count;    /* of them, from the start */
+    struct boot_trace *trace;   /* may be NULL */
+    struct device_line asked;   /* of power_control.h */
+    struct device_line let_go;  /* of pci_bus.h */
+    struct device_line stopped; /* a device has that was told to: device.h */
+    unsigned cpu_count;         /* that there may be */
+    unsigned present_count;     /* of them, from the start */
 };
 
 /* After an error what was made is there to be freed. */
@@ -70,7 +72,15 @@ struct virtio_pci *machine_platform_remove(struct machine_platform *platform,
 unsigned machine_platform_slot(const struct machine_platform *platform, const char *name);
 /* Whether any device has that name. */
 bool machine_platform_has(const struct machine_platform *platform, const char *name);
+/* All of them stop, and interrupts are held; it waits for what is in flight. */
 void machine_platform_stop(struct machine_platform *platform);
+/* The same without waiting: `stopped` is raised by each that has anything in flight, when
+ * it has nothing any more. */
+void machine_platform_stop_begin(struct machine_platform *platform);
+/* The first that still has something in flight; NULL: none. */
+const struct device *machine_platform_stops(const struct machine_platform *platform);
+/* None has: interrupts are held. */
+void machine_platform_stop_end(struct machine_platform *platform);
 void machine_platform_start(struct machine_platform *platform);
 /* As after power-on, with BARs as firmware places them. */
 void machine_platform_reset(struct machine_platform *platform);

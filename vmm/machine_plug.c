@@ -154,7 +154,8 @@ void machine_let_go_take(struct machine *machine)
 {
     leavers_take(machine);
     const uint8_t let_go = let_go_set(machine);
-    if (let_go == 0 || machine->state == MACHINE_ENDED) {
+    if (let_go == 0 || machine->state == MACHINE_ENDED ||
+        machine->stand == STAND_STOPPING) { /* which ends with another look */
         return;
     }
     if (machine->state != MACHINE_RUNNING) {
@@ -263,7 +264,7 @@ int machine_plug_virtio(struct machine *machine,
     }
     log_info("vmm", "the guest gets a device", KV_STR("device", name),
              KV_U64("slot", slot));
-    if (machine->state == MACHINE_RUNNING) {
+    if (machine->stand == STAND_NOT && machine->state == MACHINE_RUNNING) {
         device_start(&pci_bus_function(pci, slot)->device);
     }
     if (has_not_begun(machine)) {

@@ -423,13 +423,17 @@ handle(struct virtio_device *device, unsigned queue, struct virtio_chain *chain)
 
 /* ---- callbacks ---- */
 
-/* The end of a reset that the driver waits for. */
-static void drop_end(struct block *block)
+/* The end of a reset that the driver waits for, and of a stop. */
+static void idle_tell(struct block *block)
 {
-    if (block->dropping && disk_queue_is_idle(block->disk_queue)) {
+    if (!disk_queue_is_idle(block->disk_queue)) {
+        return;
+    }
+    if (block->dropping) {
         block->dropping = false;
         virtio_device_reset_end(&block->device);
     }
+    virtio_device_stop_end(&block->device);
 }
 
 static void on_disk_event(void *context, uint64_t token, unsigned events)
@@ -440,7 +444,7 @@ static void on_disk_event(void *context, uint64_t token, unsigned events)
     virtio_device_enter(&block->device);
     disk_queue_reap(block->disk_queue);
     signal_all(block);
-    drop_end(block);
+    idle_tell(block);
     virtio_device_leave(&block->device);
 }
 
@@ -523,7 +527,12 @@ static void block_stop(struct virtio_device *device)
     struct block *block = block_of(device);
     disk_queue_drain(block->disk_queue);
     signal_all(block);
-    drop_end(block);
+    idle_tell(block);
+}
+
+static bool block_stop_begin(struct virtio_device *device)
+{
+    return !disk_queue_is_idle(block_of(device)->disk_queue);
 }
 
 /* No state holds a request that was taken and not answered. */
@@ -642,6 +651,7 @@ static const struct virtio_ops block_ops = {
     .reset_begin = block_reset_begin,
     .start = block_start,
     .stop = block_stop,
+    .stop_begin = block_stop_begin,
     .may_save = block_may_save,
     .sync = block_sync,
     .sync_last = block_sync_last,

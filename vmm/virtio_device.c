@@ -231,6 +231,7 @@ void virtio_device_reset(struct virtio_device *device)
 void virtio_device_reset_end(struct virtio_device *device)
 {
     device->resetting = false;
+    virtio_device_stop_end(device); /* nothing is in flight */
     device->status = 0;
     device->features = 0;
     device->again_queues = 0;
@@ -243,6 +244,7 @@ void virtio_device_reset_end(struct virtio_device *device)
 void virtio_device_start(struct virtio_device *device)
 {
     device->running = true;
+    device->stopping = false;
     if (device->ops->start != NULL) {
         device->ops->start(device);
     }
@@ -253,10 +255,29 @@ void virtio_device_start(struct virtio_device *device)
 
 void virtio_device_stop(struct virtio_device *device)
 {
-    if (device->running && device->ops->stop != NULL) {
+    if ((device->running || device->stopping) && device->ops->stop != NULL) {
         device->ops->stop(device);
     }
-    device->running = false;
+    device->running = device->stopping = false;
+}
+
+bool virtio_device_stop_begin(struct virtio_device *device)
+{
+    if (device->ops->stop_begin == NULL) {
+        virtio_device_stop(device);
+    } else if (device->running) {
+        device->stopping = device->ops->stop_begin(device);
+        device->running = false;
+    }
+    return device->stopping;
+}
+
+void virtio_device_stop_end(struct virtio_device *device)
+{
+    if (device->stopping) {
+        device->stopping = false;
+        device_line_raise(&device->stop_line, 0);
+    }
 }
 
 int virtio_device_may_save(struct virtio_device *device, struct err *err)

@@ -10,7 +10,8 @@
  * for (reset_begin): the status is what it was, and nothing moves, until it is done; what
  * the driver writes meanwhile is gone then. start and stop are the machine's (pause,
  * save): while not running no notify comes, and start notifies every queue once, so a
- * type needs no memory of what it missed. After stop nothing is in flight.
+ * type needs no memory of what it missed. After stop nothing is in flight; a type whose
+ * requests may take long stops without waiting (stop_begin).
  *
  * Faults: what the guest gets wrong takes this device out of service: status gets
  * DEVICE_NEEDS_RESET (2.1.2), the driver is told, nothing moves until it resets. The VMM
@@ -94,6 +95,9 @@ struct virtio_ops {
     bool (*reset_begin)(struct virtio_device *device);
     void (*start)(struct virtio_device *device);
     void (*stop)(struct virtio_device *device);
+    /* The same without waiting: true when requests are in flight, and then the type calls
+     * virtio_device_stop_end when none is. */
+    bool (*stop_begin)(struct virtio_device *device);
     /* As of struct device_ops, sync without the lock. */
     int (*may_save)(struct virtio_device *device, struct err *err);
     int (*sync)(struct virtio_device *device, struct err *err);
@@ -144,12 +148,14 @@ struct virtio_device {
     struct device_line queue_line;  /* "queue n has used buffers" */
     struct device_line config_line; /* "look at configuration and status" */
     struct device_line reset_line;  /* "all is as after power-on": so is the transport */
+    struct device_line stop_line;   /* "the stop that was begun is over" */
     struct virtio_wires wires;
     uint64_t features_offered;
     uint64_t features; /* what the driver accepted */
     uint8_t status;
     bool resetting;             /* the driver waits until the status is 0 (4.1.4.3.2) */
     bool running;               /* the machine is */
+    bool stopping;              /* it is not, and requests are in flight */
     uint32_t config_generation; /* 2.5.1; one more after each change */
     unsigned queue_count;
     struct virtio_queue queues[VIRTIO_QUEUES_MAX];
@@ -213,6 +219,8 @@ void virtio_device_config_changed(struct virtio_device *device);
 void virtio_device_fail(struct virtio_device *device, const char *fault);
 /* A reset that has taken a while is done, but for the queues. */
 void virtio_device_reset_end(struct virtio_device *device);
+/* Nothing is in flight, which a stop may wait for. */
+void virtio_device_stop_end(struct virtio_device *device);
 /* Copies from a configuration struct; bytes beyond it read as zeros. */
 void virtio_config_read(const void *config,
                         size_t config_size,
@@ -226,6 +234,7 @@ int virtio_device_init(struct virtio_device *device, struct err *err);
 void virtio_device_reset(struct virtio_device *device);
 void virtio_device_start(struct virtio_device *device);
 void virtio_device_stop(struct virtio_device *device);
+bool virtio_device_stop_begin(struct virtio_device *device);
 int virtio_device_may_save(struct virtio_device *device, struct err *err);
 int virtio_device_sync(struct virtio_device *device, struct err *err);
 bool virtio_device_sync_last(struct virtio_device *device,

@@ -85,6 +85,13 @@ static void registers_reset(struct virtio_pci *pci)
     }
 }
 
+static void on_stop_line(void *context, unsigned number)
+{
+    struct virtio_pci *pci = context;
+    (void)number;
+    device_stop_end(&pci->device);
+}
+
 static void on_reset_line(void *context, unsigned number)
 {
     (void)number;
@@ -592,6 +599,11 @@ static void pci_stop(struct device *device)
     virtio_device_stop(pci_of(device)->virtio);
 }
 
+static bool pci_stop_begin(struct device *device)
+{
+    return virtio_device_stop_begin(pci_of(device)->virtio);
+}
+
 static int pci_may_save(struct device *device, struct err *err)
 {
     return virtio_device_may_save(pci_of(device)->virtio, err);
@@ -700,6 +712,7 @@ static const struct device_ops virtio_pci_ops = {
     .reset = pci_reset,
     .start = pci_start,
     .stop = pci_stop,
+    .stop_begin = pci_stop_begin,
     .may_save = pci_may_save,
     .sync = pci_sync,
     .save = pci_save,
@@ -724,6 +737,7 @@ int virtio_pci_new(struct virtio_device *take_virtio,
     pci->virtio->queue_line = (struct device_line){on_queue_line, pci};
     pci->virtio->config_line = (struct device_line){on_config_line, pci};
     pci->virtio->reset_line = (struct device_line){on_reset_line, pci};
+    pci->virtio->stop_line = (struct device_line){on_stop_line, pci};
     registers_reset(pci);
     function_setup(pci);
     pci->msix.changed = (struct device_line){on_vector_changed, pci};

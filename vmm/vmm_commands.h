@@ -59,6 +59,12 @@ VMM_COMMAND(vmm_command_query_migrate);
  * could not be saved. */
 void vmm_command_saved(void *context, enum vmm_snapshot_status status);
 
-/* vmm_control.c: lets the machine run, and tells of it. What came while it stood still is
+/* Begins the save that waits for the machine to stand still, if one does. */
+void vmm_command_save_now(struct vmm_control *control);
+
+/* vmm_control.c: has the machine stand still, as machine_pause does, and tells of it when
+ * it does. */
+int vmm_control_stand(struct vmm_control *control, struct err *err);
+/* The same file: lets the machine run, and tells of it. What came while it stood still is
  * told before, for it is tried again. BERTH_EBUSY while it is being saved. */
 int vmm_control_set_going(struct vmm_control *control, struct err *err);

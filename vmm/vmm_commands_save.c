@@ -64,9 +64,9 @@ VMM_COMMAND(vmm_command_query_fdsets)
 /* ---- saving it, in QEMU's terms: a migration into a file */
 
 static const char *const snapshot_words[VMM_SNAPSHOT_STATUS_COUNT] = {
-    [VMM_SNAPSHOT_NONE] = "none",           [VMM_SNAPSHOT_ACTIVE] = "active",
-    [VMM_SNAPSHOT_COMPLETED] = "completed", [VMM_SNAPSHOT_FAILED] = "failed",
-    [VMM_SNAPSHOT_CANCELLED] = "cancelled",
+    [VMM_SNAPSHOT_NONE] = "none",     [VMM_SNAPSHOT_SETUP] = "setup",
+    [VMM_SNAPSHOT_ACTIVE] = "active", [VMM_SNAPSHOT_COMPLETED] = "completed",
+    [VMM_SNAPSHOT_FAILED] = "failed", [VMM_SNAPSHOT_CANCELLED] = "cancelled",
 };
 
 static void tell_snapshot(struct vmm_control *control, enum vmm_snapshot_status status)
@@ -92,22 +92,28 @@ void vmm_command_saved(void *context, enum vmm_snapshot_status status)
     }
 }
 
+void vmm_command_save_now(struct vmm_control *control)
+{
+    if (vmm_snapshot_is_active(control->snapshot) && vmm_snapshot_go(control->snapshot)) {
+        tell_snapshot(control, VMM_SNAPSHOT_ACTIVE);
+    }
+}
+
 static int save_into(struct vmm_control *control, int take_fd, struct err *err)
 {
     control->ran_before = machine_state(control->machine) == MACHINE_RUNNING;
-    int r = machine_pause(control->machine, err);
+    int r = vmm_control_stand(control, err);
     if (r < 0) {
         return r;
     }
-    if (control->ran_before) {
-        qmp_server_event(control->server, "STOP", NULL);
-    }
-    r = vmm_snapshot_begin(control->snapshot, control->machine, take_fd, err);
+    const bool is_still = r == 0;
+    r = is_still ? vmm_snapshot_begin(control->snapshot, control->machine, take_fd, err)
+                 : vmm_snapshot_await(control->snapshot, control->machine, take_fd, err);
     if (r < 0) {
         go_on(control);
         return r;
     }
-    tell_snapshot(control, VMM_SNAPSHOT_ACTIVE);
+    tell_snapshot(control, is_still ? VMM_SNAPSHOT_ACTIVE : VMM_SNAPSHOT_SETUP);
     return 0;
 }
 

@@ -8,10 +8,17 @@
 
 #include <errno.h>
 
+/* No CPU of it runs. */
+static bool stands(const struct vmm_control *control)
+{
+    const enum machine_state state = machine_state(control->machine);
+    return state == MACHINE_PAUSING || state == MACHINE_PAUSED;
+}
+
 /* It stands still for nothing but a disk. */
 static bool waits_for_room(const struct vmm_control *control)
 {
-    return machine_state(control->machine) == MACHINE_PAUSED && control->waits_for_room;
+    return stands(control) && control->waits_for_room;
 }
 
 /* QEMU's words for where a machine is. */
@@ -20,6 +27,7 @@ static const char *status_word(const struct vmm_control *control)
     static const char *const states[MACHINE_STATE_COUNT] = {
         [MACHINE_HELD] = "prelaunch",
         [MACHINE_RUNNING] = "running",
+        [MACHINE_PAUSING] = "paused", /* as QEMU has it */
         [MACHINE_PAUSED] = "paused",
     };
     static const char *const ends[MACHINE_END_COUNT] = {
@@ -78,13 +86,29 @@ static bool faults_tell(const struct vmm_control *control)
     return stops;
 }
 
+int vmm_control_stand(struct vmm_control *control, struct err *err)
+{
+    const bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    const int r = machine_pause(control->machine, err);
+    if (r == 0 && was_running) {
+        qmp_server_event(control->server, "STOP", NULL);
+    }
+    return r;
+}
+
+void vmm_control_paused(struct vmm_control *control)
+{
+    qmp_server_event(control->server, "STOP", NULL);
+    qmp_server_answer(control->server, 0, NULL);
+    vmm_command_save_now(control);
+}
+
 static void on_faults(void *context)
 {
     struct vmm_control *control = context;
     if (faults_tell(control) && machine_state(control->machine) == MACHINE_RUNNING &&
-        machine_pause(control->machine, NULL) == 0) {
+        vmm_control_stand(control, NULL) >= 0) {
         control->waits_for_room = true;
-        qmp_server_event(control->server, "STOP", NULL);
     }
 }
 
@@ -97,11 +121,21 @@ static int not_saved_check(const struct vmm_control *control, struct err *err)
                : 0;
 }
 
+/* It does not stand still after all: nobody has heard that it does. */
+static void pause_dropped(struct vmm_control *control)
+{
+    struct err err = {0};
+    const int r =
+        err_set(&err, BERTH_ECLOSED, "the machine was let run before it stood still");
+    qmp_server_answer(control->server, r, &err);
+}
+
 /* Lets the machine run, and tells of it. What came while it stood still is told before,
  * for it is tried again. */
 int vmm_control_set_going(struct vmm_control *control, struct err *err)
 {
-    const bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
+    const enum machine_state before = machine_state(control->machine);
+    const bool was_running = before == MACHINE_RUNNING;
     int r = not_saved_check(control, err);
     if (r < 0) {
         return r;
@@ -112,7 +146,11 @@ int vmm_control_set_going(struct vmm_control *control, struct err *err)
     r = machine_run(control->machine, err);
     if (r == 0 && !was_running) {
         control->waits_for_room = false;
-        qmp_server_event(control->server, "RESUME", NULL);
+        if (before == MACHINE_PAUSING) {
+            pause_dropped(control);
+        } else {
+            qmp_server_event(control->server, "RESUME", NULL);
+        }
     }
     return r;
 }
@@ -137,6 +175,11 @@ query_status(void *context, const json_t *arguments, json_t **ret_result, struct
         (void)json_object_set_new(*ret_result, "cause",
                                   json_string(panic_cause(control))); /* likewise */
     }
+    if (*ret_result != NULL && machine_waits_for(control->machine) != NULL) {
+        (void)json_object_set_new(
+            *ret_result, "x-waits-for",
+            json_string(machine_waits_for(control->machine))); /* likewise */
+    }
     return *ret_result != NULL ? 0 : -ENOMEM;
 }
 
@@ -155,13 +198,14 @@ stop(void *context, const json_t *arguments, json_t **ret_result, struct err *er
     struct vmm_control *control = context;
     (void)arguments;
     (void)ret_result;
-    bool was_running = machine_state(control->machine) == MACHINE_RUNNING;
-    int r = machine_pause(control->machine, err);
     control->ran_before = false; /* one that is being saved stays so, however that ends */
-    if (r == 0 && was_running) {
-        qmp_server_event(control->server, "STOP", NULL);
+    if (qmp_server_owes(control->server)) {
+        return err_set(err, BERTH_EBUSY,
+                       "stop was said already, and is answered when the machine stands "
+                       "still");
     }
-    return r;
+    const int r = vmm_control_stand(control, err);
+    return r > 0 ? QMP_LATER : r;
 }
 
 static int

@@ -80,6 +80,12 @@ static void on_reset(void *context)
     vmm_control_reset(&vmm->control);
 }
 
+static void on_paused(void *context)
+{
+    struct vmm *vmm = context;
+    vmm_control_paused(&vmm->control);
+}
+
 static void on_crash_loaded(void *context)
 {
     struct vmm *vmm = context;
@@ -386,6 +392,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
                    .loader_began = on_loader_thread,
                    .ended = on_ended,
                    .reset = on_reset,
+                   .paused = on_paused,
                    .crash_loaded = on_crash_loaded,
                    .leaves = on_leaves,
                    .unplugged = on_unplugged,

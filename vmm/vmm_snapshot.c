@@ -83,11 +83,14 @@ static void *save_thread(void *context)
 
 /* ---- its owner's side ---- */
 
-static void join(struct vmm_snapshot *snapshot)
+/* Of one that is active or was set up. */
+static void end(struct vmm_snapshot *snapshot)
 {
     static const enum vmm_snapshot_status failed[] = {VMM_SNAPSHOT_FAILED,
                                                       VMM_SNAPSHOT_CANCELLED};
-    (void)pthread_join(snapshot->thread, NULL);
+    if (snapshot->status == VMM_SNAPSHOT_ACTIVE) {
+        (void)pthread_join(snapshot->thread, NULL);
+    }
     fd_close(&snapshot->fd);
     bytes_writer_fini(&snapshot->stream);
     snapshot->took_ms = now_ms() - snapshot->began_ms;
@@ -103,10 +106,10 @@ static void on_done(void *context, uint64_t token, unsigned poll_events)
     (void)token;
     (void)poll_events;
     (void)!read(snapshot->done_fd, &ignored, sizeof(ignored)); /* empties it */
-    if (snapshot->status != VMM_SNAPSHOT_ACTIVE) {
+    if (!vmm_snapshot_is_active(snapshot)) {
         return;
     }
-    join(snapshot);
+    end(snapshot);
     if (snapshot->status == VMM_SNAPSHOT_COMPLETED) {
         log_info("vmm", "the machine is saved",
                  KV_U64("ram_bytes", atomic_load(&snapshot->progress.written_bytes)),
@@ -147,6 +150,12 @@ int vmm_snapshot_new(struct poller *poller,
     return 0;
 }
 
+static void done_tell(struct vmm_snapshot *snapshot)
+{
+    const uint64_t one = 1;
+    (void)!write(snapshot->done_fd, &one, sizeof(one)); /* cannot block: far from full */
+}
+
 static void begun(struct vmm_snapshot *snapshot, struct machine *machine)
 {
     snapshot->machine = machine;
@@ -159,23 +168,13 @@ static void begun(struct vmm_snapshot *snapshot, struct machine *machine)
     atomic_store(&snapshot->progress.wants_stop, false);
 }
 
-int vmm_snapshot_begin(struct vmm_snapshot *snapshot,
-                       struct machine *machine,
-                       int take_fd,
-                       struct err *err)
+/* The descriptor stays the caller's when it fails. */
+static int start(struct vmm_snapshot *snapshot, int fd, struct err *err)
 {
-    if (snapshot->status == VMM_SNAPSHOT_ACTIVE) {
-        return err_set(err, BERTH_EBUSY, "the machine is being saved already");
-    }
-    int r = snapshot_file_begin(take_fd, err);
-    if (r < 0) {
-        return r;
-    }
-    begun(snapshot, machine);
-    r = machine_save(machine, &snapshot->stream, err);
+    int r = machine_save(snapshot->machine, &snapshot->stream, err);
     if (r >= 0) {
         snapshot->section_count = (unsigned)r;
-        snapshot->fd = take_fd;
+        snapshot->fd = fd;
         r = -pthread_create(&snapshot->thread, NULL, save_thread, snapshot);
         r = r < 0 ? err_sys(err, r, "start a thread") : 0;
     }
@@ -188,20 +187,76 @@ int vmm_snapshot_begin(struct vmm_snapshot *snapshot,
     return 0;
 }
 
+static int begin_check(const struct vmm_snapshot *snapshot, int fd, struct err *err)
+{
+    return vmm_snapshot_is_active(snapshot)
+               ? err_set(err, BERTH_EBUSY, "the machine is being saved already")
+               : snapshot_file_begin(fd, err);
+}
+
+int vmm_snapshot_begin(struct vmm_snapshot *snapshot,
+                       struct machine *machine,
+                       int take_fd,
+                       struct err *err)
+{
+    const int r = begin_check(snapshot, take_fd, err);
+    if (r < 0) {
+        return r;
+    }
+    begun(snapshot, machine);
+    return start(snapshot, take_fd, err);
+}
+
+int vmm_snapshot_await(struct vmm_snapshot *snapshot,
+                       struct machine *machine,
+                       int take_fd,
+                       struct err *err)
+{
+    const int r = begin_check(snapshot, take_fd, err);
+    if (r < 0) {
+        return r;
+    }
+    begun(snapshot, machine);
+    snapshot->fd = take_fd;
+    snapshot->status = VMM_SNAPSHOT_SETUP;
+    return 0;
+}
+
+bool vmm_snapshot_go(struct vmm_snapshot *snapshot)
+{
+    int fd = snapshot->fd;
+    if (snapshot->status != VMM_SNAPSHOT_SETUP ||
+        atomic_load(&snapshot->progress.wants_stop)) { /* which is about to be told */
+        return false;
+    }
+    const int r = start(snapshot, fd, &snapshot->err);
+    if (r < 0) {
+        fd_close(&fd);
+        snapshot->err.code = r;
+        done_tell(snapshot);
+    }
+    return r == 0;
+}
+
 void vmm_snapshot_cancel(struct vmm_snapshot *snapshot)
 {
     atomic_store(&snapshot->progress.wants_stop, true);
+    if (snapshot->status == VMM_SNAPSHOT_SETUP) {
+        snapshot->err.code = err_set(&snapshot->err, BERTH_ECLOSED, "it was cancelled");
+        done_tell(snapshot);
+    }
 }
 
 bool vmm_snapshot_is_active(const struct vmm_snapshot *snapshot)
 {
-    return snapshot != NULL && snapshot->status == VMM_SNAPSHOT_ACTIVE;
+    return snapshot != NULL && (snapshot->status == VMM_SNAPSHOT_SETUP ||
+                                snapshot->status == VMM_SNAPSHOT_ACTIVE);
 }
 
 void vmm_snapshot_report(const struct vmm_snapshot *snapshot,
                          struct vmm_snapshot_report *ret_report)
 {
-    const bool is_active = snapshot->status == VMM_SNAPSHOT_ACTIVE;
+    const bool is_active = vmm_snapshot_is_active(snapshot);
     *ret_report = (struct vmm_snapshot_report){
         .status = snapshot->status,
         .total_bytes = snapshot->total_bytes,
@@ -219,9 +274,9 @@ struct vmm_snapshot *vmm_snapshot_free(struct vmm_snapshot *snapshot)
     if (snapshot == NULL) {
         return NULL;
     }
-    if (snapshot->status == VMM_SNAPSHOT_ACTIVE) {
+    if (vmm_snapshot_is_active(snapshot)) {
         vmm_snapshot_cancel(snapshot);
-        join(snapshot);
+        end(snapshot);
     }
     if (snapshot->done_watch >= 0) {
         poller_remove(snapshot->poller, snapshot->done_watch);

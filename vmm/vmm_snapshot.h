@@ -1,14 +1,16 @@
 /* Saves a machine that stands still into a file, while its owner goes on answering.
  *
  *     none --begin--> active --> completed / failed / cancelled --begin--> active ...
+ *        \--await--> setup --go--/                     \--await--> setup ...
  *
  * Shapes: opaque `struct vmm_snapshot`, for one save after the other. Devices and vCPUs
  * are taken at once by begin; disks are made durable, and RAM and the file
  * (snapshot_file.h) are written, by a thread of its own. Until it is done the machine has
- * to stand still: that is for the owner to see to (and takes as long as what disks have
- * in flight, machine_pause). Threads: the poller's; `done` comes
- * from the poller. Ownership: machine and poller are borrowed, the descriptor is taken.
- * Errors: of begin, at once and nothing has begun; of the rest, in the report.
+ * to stand still: that is for the owner to see to, and where it takes a while
+ * (machine_pause) the save is set up, by await, until it does. Threads: the poller's;
+ * `done` comes from the poller. Ownership: machine and poller are borrowed, the
+ * descriptor is taken. Errors: of begin, at once and nothing has begun; of the rest, in
+ * the report.
  */
 #pragma once
 
@@ -21,6 +23,7 @@
 
 enum vmm_snapshot_status {
     VMM_SNAPSHOT_NONE = 0,
+    VMM_SNAPSHOT_SETUP,
     VMM_SNAPSHOT_ACTIVE,
     VMM_SNAPSHOT_COMPLETED,
     VMM_SNAPSHOT_FAILED,
@@ -56,9 +59,18 @@ int vmm_snapshot_begin(struct vmm_snapshot *snapshot,
                        struct machine *machine,
                        int take_fd,
                        struct err *err);
-/* Has the active one end soon, but not before the disk that is being flushed; done tells
- * when it has. */
+/* The same of a machine that does not stand still yet: vmm_snapshot_go begins it. */
+int vmm_snapshot_await(struct vmm_snapshot *snapshot,
+                       struct machine *machine,
+                       int take_fd,
+                       struct err *err);
+/* Begins what was set up: true when it is active. When that fails the save has, and done
+ * tells, as of one that was cancelled. */
+bool vmm_snapshot_go(struct vmm_snapshot *snapshot);
+/* Has the active one end soon, but not before the disk that is being flushed, or the one
+ * that was set up; done tells when it has. */
 void vmm_snapshot_cancel(struct vmm_snapshot *snapshot);
+/* Set up or active. */
 bool vmm_snapshot_is_active(const struct vmm_snapshot *snapshot);
 void vmm_snapshot_report(const struct vmm_snapshot *snapshot,
                          struct vmm_snapshot_report *ret_report);

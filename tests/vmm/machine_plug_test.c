@@ -5,6 +5,7 @@
  * runs this where there is one); every wait is on what the guest says or on an event,
  * with Check's time limit as the bound. */
 #include "base/cleanup.h"
+#include "busy_disk.h"
 #include "micro_kernel.h"
 #include "saved_machine.h"
 #include "support/test_main.h"
@@ -111,6 +112,7 @@ static void setup(void)
     resets = gone_count = 0;
     kind = RANDOM;
     sync_fault_clear();
+    busy_disk_clear();
     for (unsigned i = 0; i < ARRAY_COUNT(said); i++) {
         atomic_store(&said[i], 0);
     }
@@ -520,6 +522,37 @@ static const struct again_row {
 };
 
 /* They came in one order and are named in another: the slots tell. */
+/* All that there is stands still when it is saved, what has come last as well. */
+START_TEST(what_comes_while_a_disk_is_waited_for_stands_still_with_it)
+{
+    struct bytes_writer state;
+    make(deaf, sizeof(deaf), NULL);
+    (void)busy_disk_add(machine, "busy");
+    run();
+    while (atomic_load(&busy_disk.count) == 0) {
+        (void)sched_yield();
+    }
+    machine_reset(machine);
+    while (machine_waits_for(machine) == NULL) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+    ck_assert_str_eq(machine_waits_for(machine), "busy");
+
+    plug("device");
+    ck_assert_int_eq(machine_pause(machine, NULL), 1);
+    atomic_store(&busy_disk.is_held, false);
+    while (resets == 0) {
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
+
+    ck_assert_int_eq(machine_state(machine), MACHINE_PAUSED);
+    ck_assert_ptr_null(machine_waits_for(machine));
+    bytes_writer_init(&state, 16 * MIB);
+    ck_assert_int_gt(machine_save(machine, &state, NULL), 0);
+    bytes_writer_fini(&state);
+}
+END_TEST
+
 START_TEST(a_saved_machine_comes_back_to_the_same_devices_in_the_same_slots)
 {
     const struct again_row *row = &agains[_i];
@@ -637,6 +670,7 @@ int main(void)
     tcase_add_test(tests, a_guest_runs_on_while_what_it_wrote_becomes_durable);
     tcase_add_test(tests, a_disk_that_cannot_be_made_durable_goes_all_the_same);
     tcase_add_loop_test(tests, what_comes_next_waits_until_it_has_left, 0, 3);
+    tcase_add_test(tests, what_comes_while_a_disk_is_waited_for_stands_still_with_it);
     tcase_add_loop_test(tests,
                         a_saved_machine_comes_back_to_the_same_devices_in_the_same_slots,
                         0, ARRAY_COUNT(agains));

@@ -467,6 +467,76 @@ START_TEST(a_reset_does_not_wait_for_a_slow_disk_but_its_driver_does)
 }
 END_TEST
 
+static void on_stopped(void *context, unsigned number)
+{
+    (void)number;
+    ++*(unsigned *)context;
+}
+
+/* The poller goes on meanwhile, and who waits is told: once. _i: how it ends before. */
+START_TEST(a_stop_does_not_wait_for_a_slow_disk)
+{
+    static struct virtual_disk disk = {.ops = &slow_ops, .size_bytes = SECTORS * 512};
+    const struct rate_spec unlimited = {0};
+    unsigned stopped = 0;
+    struct virtio_device *device = NULL;
+    guest_fini(&guest);
+    guest_init(&guest);
+    ck_assert_int_eq(pipe(slow_gate), 0);
+    ck_assert_int_eq(virtio_block_new(&guest.place, &spec, &disk, &device, NULL), 0);
+    guest_attach(&guest, device);
+    guest.pci->device.stopped = (struct device_line){on_stopped, &stopped};
+    guest_drive(&guest, VIRTIO_BLK_F_FLUSH);
+    ck_assert(!device_stop_begin(&guest.pci->device)); /* it has nothing to do */
+    device_start(&guest.pci->device);
+    const uint64_t data = guest_alloc(&guest, 512);
+    const uint64_t first_at = post(IN, 0, data, 512, true);
+    guest_kick(&guest, 0);
+
+    ck_assert(device_stop_begin(&guest.pci->device));
+    ck_assert(device_stop_begin(&guest.pci->device));
+
+    const uint64_t second_at = post(IN, 0, data, 512, true);
+    guest_kick(&guest, 0); /* as a doorbell that was on its way */
+    virtio_block_limit(device, &unlimited, &unlimited);
+    ck_assert_uint_eq(device->queues[0].in_flight_count, 1);
+    ck_assert(device_stops(&guest.pci->device));
+    ck_assert_uint_eq(stopped, 0);
+    if (_i == 1) {
+        device_start(&guest.pci->device); /* it goes on after all */
+        ck_assert(!device_stops(&guest.pci->device));
+        ck_assert_int_eq(write(slow_gate[1], "xx", 2), 2);
+        (void)guest_wait(&guest, 0);
+        (void)guest_wait(&guest, 0);
+        ck_assert_uint_eq(status_of(second_at), OK);
+        ck_assert_uint_eq(stopped, 0);
+        return;
+    }
+    ck_assert_int_eq(write(slow_gate[1], "x", 1), 1);
+    if (_i == 0) {
+        while (stopped == 0) {
+            ck_assert_int_ge(poller_step(guest.poller, -1), 0);
+        }
+    } else if (_i == 2) {
+        device_stop(&guest.pci->device);
+    } else {
+        device_reset(&guest.pci->device);
+    }
+    guest_settle(&guest);
+    ck_assert_uint_eq(stopped, 1);
+    ck_assert(!device_stops(&guest.pci->device));
+    ck_assert_uint_eq(device->queues[0].in_flight_count, 0);
+    ck_assert(_i == 3 || status_of(first_at) == OK);
+    device_start(&guest.pci->device);
+    if (_i != 3) {
+        ck_assert_int_eq(write(slow_gate[1], "x", 1), 1);
+        (void)guest_wait(&guest, 0);
+        (void)guest_wait(&guest, 0);
+        ck_assert_uint_eq(status_of(second_at), OK);
+    }
+}
+END_TEST
+
 /* By direction: whoever reads from a hole brings a page as well. */
 START_TEST(a_block_is_not_unplugged_under_a_request)
 {
@@ -702,6 +772,7 @@ int main(void)
     tcase_add_test(tests, a_read_only_disk_says_so_and_stays);
     tcase_add_test(tests, a_full_queue_of_requests_is_answered);
     tcase_add_test(tests, a_reset_drops_what_is_in_flight);
+    tcase_add_loop_test(tests, a_stop_does_not_wait_for_a_slow_disk, 0, 4);
     tcase_add_loop_test(tests, a_reset_does_not_wait_for_a_slow_disk_but_its_driver_does,
                         0, 2);
     tcase_add_loop_test(tests, a_block_is_not_unplugged_under_a_request, 0, 2);
