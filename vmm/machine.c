@@ -717,12 +717,15 @@ int machine_sync(struct machine *machine, const atomic_bool *wants_stop, struct 
 static int take_ram(void *context, struct bytes_reader *section, struct err *err)
 {
     struct machine *machine = context;
+    const struct ram_stop stop = {machine->events.is_unwanted, machine->events.context};
     if (machine->image.ram == MACHINE_RAM_MAPPED) {
         return ram_image_fits(&machine->memory, section, err);
     }
-    return machine->loader != NULL ? ram_loader_begin(machine->loader, section, err)
-                                   : ram_image_read(&machine->memory, machine->image.fd,
-                                                    machine->image.offset, section, err);
+    return machine->loader != NULL
+               ? ram_loader_begin(machine->loader, section, err)
+               : ram_image_read(&machine->memory, machine->image.fd,
+                                machine->image.offset,
+                                stop.is_wanted != NULL ? &stop : NULL, section, err);
 }
 
 int machine_restore(struct machine *machine,

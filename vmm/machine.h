@@ -66,6 +66,9 @@ struct machine_events {
     int (*thread_began)(void *context, struct err *err);
     /* The same of the thread that fills RAM. */
     int (*loader_began)(void *context, struct err *err);
+    /* Asked within machine_restore, again and again while it reads RAM: whether it need
+     * not go on. May be NULL. */
+    bool (*is_unwanted)(void *context);
     /* It is at its end; its CPUs stand still. The reason is one line. */
     void (*ended)(void *context, enum machine_end end, const char *reason);
     /* It has begun anew. */
@@ -182,8 +185,8 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
  * hangs is not left. */
 int machine_sync(struct machine *machine, const atomic_bool *wants_stop, struct err *err);
 /* Takes the state that was saved, RAM as well, and tells the guest that it is another
- * generation of itself, so that it draws fresh entropy. After an error it is only good to
- * be freed. */
+ * generation of itself, so that it draws fresh entropy. BERTH_ECLOSED when that was not
+ * wanted any more. After an error it is only good to be freed. */
 int machine_restore(struct machine *machine,
                     const void *stream,
                     size_t size,

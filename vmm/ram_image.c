@@ -403,6 +403,7 @@ static int chunk_place(struct guest_memory *memory,
 int ram_image_read(struct guest_memory *memory,
                    int fd,
                    uint64_t offset,
+                   const struct ram_stop *stop,
                    struct bytes_reader *section,
                    struct err *err)
 {
@@ -411,7 +412,9 @@ int ram_image_read(struct guest_memory *memory,
     int r = bytes == NULL ? err_sys(err, -ENOMEM, "read RAM")
                           : ram_sums_read(&sums, memory, section, err);
     for (uint32_t i = 0; r == 0 && i < sums.count; i++) {
-        r = ram_image_read_chunk(&sums, memory, fd, offset, i, bytes, err);
+        r = stop != NULL && stop->is_wanted(stop->context)
+                ? err_set(err, BERTH_ECLOSED, "nobody waits for the rest of the RAM")
+                : ram_image_read_chunk(&sums, memory, fd, offset, i, bytes, err);
         if (r == 0 && sums.chunks[i].holds_content) {
             r = chunk_place(memory, ram_chunk_address(memory, i), bytes, err);
         }

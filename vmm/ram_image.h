@@ -38,10 +38,19 @@ int ram_image_write(const struct guest_memory *memory,
                     struct ram_progress *progress,
                     struct bytes_writer *section,
                     struct err *err);
-/* Fills fresh memory from the file and compares every byte with the checksums. */
+/* Whether nobody wants what is being read any more: asked before each chunk, on the
+ * thread that reads. */
+struct ram_stop {
+    bool (*is_wanted)(void *context);
+    void *context;
+};
+
+/* Fills fresh memory from the file and compares every byte with the checksums. Nobody
+ * stops it when there is no `stop`. */
 int ram_image_read(struct guest_memory *memory,
                    int fd,
                    uint64_t offset,
+                   const struct ram_stop *stop,
                    struct bytes_reader *section,
                    struct err *err);
 /* What each chunk of RAM has to be, of which one after the other is read as it is needed.

@@ -53,6 +53,7 @@ struct vmm {
     int incoming_fd; /* -1: it boots */
     struct snapshot_file incoming;
     int signal_fd;
+    int signal_watch;    /* -1: none yet */
     int serial_listener; /* these two until they are taken */
     int qmp_listener;
     enum exit_code code;
@@ -140,6 +141,13 @@ static void on_signal(void *context, uint64_t token, unsigned events)
     poller_end(vmm->poller);
 }
 
+/* Before there is a loop that hears it. */
+static bool was_signalled(void *context)
+{
+    const struct vmm *vmm = context;
+    return vmm->signal_watch >= 0 && poller_is_ready(vmm->poller, vmm->signal_watch);
+}
+
 static int signals_watch(struct vmm *vmm, struct err *err)
 {
     sigset_t ours;
@@ -153,8 +161,9 @@ static int signals_watch(struct vmm *vmm, struct err *err)
     if (vmm->signal_fd < 0) {
         return err_sys(err, -errno, "watch signals");
     }
-    int watch =
+    const int watch =
         poller_add(vmm->poller, vmm->signal_fd, POLLER_READABLE, on_signal, vmm, 0);
+    vmm->signal_watch = watch;
     return watch < 0 ? err_sys(err, watch, "watch signals") : 0;
 }
 
@@ -390,6 +399,7 @@ static int vmm_start(struct vmm *vmm, struct err *err)
         .poller = vmm->poller,
         .events = {.thread_began = on_vcpu_thread,
                    .loader_began = on_loader_thread,
+                   .is_unwanted = was_signalled,
                    .ended = on_ended,
                    .reset = on_reset,
                    .paused = on_paused,
@@ -473,6 +483,7 @@ int main(int argc, char *argv[])
                              .initrd_fd = -1,
                              .incoming_fd = -1,
                              .signal_fd = -1,
+                             .signal_watch = -1,
                              .serial_listener = -1,
                              .qmp_listener = -1};
     struct err err = {0};
@@ -497,7 +508,10 @@ int main(int argc, char *argv[])
         return disk_export_now(&vmm.options.export_disk);
     }
     r = vmm_start(&vmm, &err);
-    if (r == 0) {
+    if (r == BERTH_ECLOSED && was_signalled(&vmm)) {
+        log_info("vmm", "it was told to end before the saved machine was in");
+        r = 0;
+    } else if (r == 0) {
         r = poller_run(vmm.poller);
         if (r < 0) {
             (void)err_sys(&err, r, "wait for events");

@@ -70,7 +70,7 @@ ram_part(struct bytes_reader *reader, struct bytes_writer *again, const uint8_t 
     REQUIRE(guest_memory_add(&memory, 0, RAM_BYTES, NULL) == 0);
     REQUIRE(pwrite(file, data, reader->size, RAM_CHUNK_BYTES) == (ssize_t)reader->size);
     REQUIRE(ftruncate(file, RAM_BYTES) == 0);
-    (void)ram_image_read(&memory, file, 0, reader, NULL);
+    (void)ram_image_read(&memory, file, 0, NULL, reader, NULL);
     guest_memory_fini(&memory);
 }
 

@@ -80,7 +80,7 @@ static int read_into(struct guest_memory *again, struct err *err)
     struct bytes_reader reader;
     bytes_reader_init(&reader, section.data, section.size);
     memory_make(again);
-    int r = ram_image_read(again, file, FROM, &reader, err);
+    int r = ram_image_read(again, file, FROM, NULL, &reader, err);
     return r < 0 ? r : bytes_reader_end(&reader);
 }
 
@@ -99,6 +99,29 @@ START_TEST(ram_comes_back_and_zeros_take_no_room)
         ck_assert_mem_eq(again.regions[i].host, memory.regions[i].host,
                          memory.regions[i].size_bytes);
     }
+    guest_memory_fini(&again);
+}
+END_TEST
+
+static bool is_wanted(void *context)
+{
+    return ++*(unsigned *)context == 3;
+}
+
+START_TEST(who_does_not_want_the_rest_any_more_waits_for_one_chunk)
+{
+    struct guest_memory again;
+    struct bytes_reader reader;
+    struct err err = {0};
+    unsigned asked = 0;
+    const struct ram_stop stop = {is_wanted, &asked};
+    bytes_reader_init(&reader, section.data, section.size);
+    memory_make(&again);
+
+    ck_assert_int_eq(ram_image_read(&again, file, FROM, &stop, &reader, &err),
+                     BERTH_ECLOSED);
+
+    ck_assert_uint_eq(asked, 3);
     guest_memory_fini(&again);
 }
 END_TEST
@@ -200,7 +223,7 @@ START_TEST(a_section_that_is_cut_or_of_another_machine_is_refused)
         bytes_reader_init(&reader, section.data, size);
         ck_assert_int_eq(ram_image_fits(&again, &reader, NULL), BERTH_ECORRUPT);
         bytes_reader_init(&reader, section.data, size);
-        ck_assert_int_eq(ram_image_read(&again, file, FROM, &reader, NULL),
+        ck_assert_int_eq(ram_image_read(&again, file, FROM, NULL, &reader, NULL),
                          BERTH_ECORRUPT);
     }
     bytes_reader_init(&reader, section.data, section.size);
@@ -262,6 +285,7 @@ int main(void)
     tcase_set_timeout(tests, 60);
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, ram_comes_back_and_zeros_take_no_room);
+    tcase_add_test(tests, who_does_not_want_the_rest_any_more_waits_for_one_chunk);
     tcase_add_test(tests, the_end_of_what_ram_holds_is_looked_for_once);
     tcase_add_test(tests, ram_that_was_read_holds_no_more_pages_than_it_has);
     tcase_add_loop_test(tests, one_bit_is_found_wherever_it_is, 0,

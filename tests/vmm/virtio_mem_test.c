@@ -424,7 +424,7 @@ START_TEST(saved_ram_outside_of_what_is_plugged_is_refused)
     ck_assert_uint_eq(ask(VIRTIO_MEM_UNPLUG, 3, 1), VIRTIO_MEM_ACK);
 
     bytes_reader_init(&reader, section.data, section.size);
-    ck_assert_int_eq(ram_image_read(&guest.memory, file, 0, &reader, &err),
+    ck_assert_int_eq(ram_image_read(&guest.memory, file, 0, NULL, &reader, &err),
                      BERTH_ECORRUPT);
 
     ck_assert_str_eq(err.text,

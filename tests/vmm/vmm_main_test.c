@@ -6,6 +6,7 @@
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 #include "vmm/io_ring.h"
+#include "vmm/snapshot_file.h"
 
 #include <check.h>
 
@@ -300,6 +301,114 @@ START_TEST(a_disk_that_is_not_durable_at_the_end_is_told_of)
 }
 END_TEST
 
+/* ---- a machine that comes in, and is not wanted any more ---- */
+
+#define SAVED_INITRD (16u << 20) /* of RAM that is not zeros */
+
+static void tell(int client, const char *text, int fd)
+{
+    union {
+        struct cmsghdr part;
+        char room[CMSG_SPACE(sizeof(int))];
+    } with = {.part = {.cmsg_len = CMSG_LEN(sizeof(int)),
+                       .cmsg_level = SOL_SOCKET,
+                       .cmsg_type = SCM_RIGHTS}};
+    struct iovec piece = {(char *)(uintptr_t)text, strlen(text)};
+    struct msghdr header = {.msg_iov = &piece, .msg_iovlen = 1};
+    if (fd >= 0) {
+        memcpy(CMSG_DATA(&with.part), &fd, sizeof(fd));
+        header.msg_control = &with;
+        header.msg_controllen = sizeof(with.room);
+    }
+    ck_assert_int_eq(sendmsg(client, &header, MSG_NOSIGNAL), (int)strlen(text));
+}
+
+/* Of a machine that has not run, but holds an initrd. */
+static int machine_saved(int kernel)
+{
+    static uint8_t initrd[SAVED_INITRD];
+    struct temp_dir dir;
+    char qmp[128];
+    char heard[8192];
+    size_t heard_size = 0;
+    int status = 0;
+    temp_dir_init(&dir);
+    char *path = temp_dir_path(&dir, "qmp");
+    (void)snprintf(qmp, sizeof(qmp), "unix:%s", path);
+    const char *const arguments[] = {PROGRAM,    "--kernel", "fd:3",   "--initrd", "fd:4",
+                                     "--memory", "32MiB",    "--hold", "--serial", "none",
+                                     "--qmp",    qmp,        NULL};
+    const int given[] = {kernel, high(memfd_create("initrd", MFD_CLOEXEC)), -1};
+    const int image = high(memfd_create("image", MFD_CLOEXEC));
+    memset(initrd, 1, sizeof(initrd));
+    ck_assert_int_eq(write(given[1], initrd, sizeof(initrd)), sizeof(initrd));
+    (void)fflush(NULL);
+    const pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        program_be(arguments, given, false);
+    }
+    const int client = client_of(path, pid);
+    tell(client, "{\"execute\":\"getfd\",\"arguments\":{\"fdname\":\"i\"}}", image);
+    tell(client, "{\"execute\":\"migrate\",\"arguments\":{\"uri\":\"fd:i\"}}", -1);
+    hear_until(client, "\"completed\"", heard, sizeof(heard), &heard_size);
+    tell(client, "{\"execute\":\"quit\"}", -1);
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert(WIFEXITED(status) && WEXITSTATUS(status) == 0);
+    (void)close(client);
+    (void)close(given[1]);
+    free(path);
+    temp_dir_fini(&dir);
+    return image;
+}
+
+/* It is told to end within the first read of RAM: it reads no other piece. */
+START_TEST(a_machine_that_is_not_wanted_any_more_is_not_read_to_its_end)
+{
+    const char *const arguments[] = {PROGRAM, "--kernel",   "fd:3", "--memory",
+                                     "32MiB", "--incoming", "fd:5", "--serial",
+                                     "none",  NULL};
+    const int kernel = high(micro_kernel(halt, sizeof(halt)));
+    const int given[] = {kernel, -1, machine_saved(kernel)};
+    unsigned reads_of_ram = 0;
+    int status = 0;
+    (void)fflush(NULL);
+    const pid_t pid = fork();
+    ck_assert_int_ge(pid, 0);
+    if (pid == 0) {
+        program_be(arguments, given, true);
+    }
+    ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+    ck_assert_int_eq(
+        ptrace(PTRACE_SETOPTIONS, pid, NULL, PTRACE_O_TRACESYSGOOD | PTRACE_O_EXITKILL),
+        0);
+    for (bool enters = true;; enters = !enters) {
+        struct user_regs_struct at;
+        ck_assert_int_eq(ptrace(PTRACE_SYSCALL, pid, NULL, NULL), 0);
+        ck_assert_int_eq(waitpid(pid, &status, 0), pid);
+        if (!WIFSTOPPED(status)) {
+            break;
+        }
+        if (WSTOPSIG(status) != (SIGTRAP | 0x80)) {
+            enters = !enters; /* its exec */
+            continue;
+        }
+        ck_assert_int_eq(ptrace(PTRACE_GETREGS, pid, NULL, &at), 0);
+        if (enters && (long)at.orig_rax == SYS_pread64 && at.rdi == INCOMING &&
+            at.r10 >= SNAPSHOT_RAM_AT && at.r10 < SNAPSHOT_RAM_AT + (32u << 20) &&
+            ++reads_of_ram == 1) {
+            ck_assert_int_eq(kill(pid, SIGTERM), 0);
+        }
+    }
+
+    ck_assert(WIFEXITED(status));
+    ck_assert_int_eq(WEXITSTATUS(status), 0);
+    ck_assert_uint_eq(reads_of_ram, 1);
+    (void)close(given[0]);
+    (void)close(given[2]);
+}
+END_TEST
+
 int main(void)
 {
     const int fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
@@ -316,6 +425,7 @@ int main(void)
     tcase_add_test(tests, a_kernel_is_read_behind_all_walls);
     tcase_add_loop_test(tests, a_saved_machine_is_read_behind_all_walls, 0, 2);
     tcase_add_test(tests, a_disk_that_is_not_durable_at_the_end_is_told_of);
+    tcase_add_test(tests, a_machine_that_is_not_wanted_any_more_is_not_read_to_its_end);
     if (ring_allowed("a disk is read by a ring behind all walls")) {
         tcase_add_test(tests, a_disk_is_read_by_a_ring_behind_all_walls);
     }
