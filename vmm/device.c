@@ -66,6 +66,9 @@ void device_reset(struct device *device)
 
 void device_start(struct device *device)
 {
+    if (device->is_leaving) {
+        return;
+    }
     pthread_mutex_lock(&device->lock);
     device->stops = false;
     if (device->ops->start != NULL) {

@@ -90,7 +90,8 @@ struct device {
     const struct device_ops *ops;
     char name[DEVICE_NAME_SIZE]; /* unique in the machine: "disk0"; names its section */
     pthread_mutex_t lock;
-    bool stops;                 /* a stop is begun and not over; guarded by lock */
+    bool stops;      /* a stop is begun and not over; guarded by lock */
+    bool is_leaving; /* for good: start is nothing; the machine's thread alone */
     struct device_line stopped; /* it is; for the machine */
 };
 

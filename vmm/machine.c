@@ -334,6 +334,15 @@ static void request_take(struct machine *machine)
     carry_out(machine, now.request, now.end, now.reason);
 }
 
+/* Whether it is paused: what was let go is gone by then, too, for no state holds that it
+ * is on its way. */
+static bool pause_look(struct machine *machine)
+{
+    const bool is_paused = stand_look(machine) && machine_slots_leave(machine);
+    machine->state = is_paused ? MACHINE_PAUSED : MACHINE_PAUSING;
+    return is_paused;
+}
+
 static void on_request(void *context, uint64_t token, unsigned poll_events)
 {
     struct machine *machine = context;
@@ -345,7 +354,9 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
         return; /* all the rest is for a machine that stands still, or runs */
     }
     if (machine->state == MACHINE_PAUSING) {
-        machine->state = MACHINE_PAUSED;
+        if (!pause_look(machine)) {
+            return;
+        }
         if (machine->events.paused != NULL) {
             machine->events.paused(machine->events.context);
         }
@@ -632,11 +643,9 @@ int machine_run(struct machine *machine, struct err *err)
 int machine_pause(struct machine *machine, struct err *err)
 {
     switch (machine->state) {
-    case MACHINE_RUNNING: {
-        const bool is_still = stand_begin(machine);
-        machine->state = is_still ? MACHINE_PAUSED : MACHINE_PAUSING;
-        return is_still ? 0 : 1;
-    }
+    case MACHINE_RUNNING:
+        (void)stand_begin(machine);
+        return pause_look(machine) ? 0 : 1;
     case MACHINE_PAUSING:
         return 1;
     case MACHINE_HELD:
@@ -651,9 +660,12 @@ int machine_pause(struct machine *machine, struct err *err)
 
 const char *machine_waits_for(const struct machine *machine)
 {
-    const struct device *device = machine->stand == STAND_STOPPING
-                                      ? machine_platform_stops(&machine->platform)
-                                      : NULL;
+    const struct device *device = NULL;
+    if (machine->stand == STAND_STOPPING) {
+        device = machine_platform_stops(&machine->platform);
+    } else if (machine->state == MACHINE_PAUSING) {
+        device = machine_slots_leaver(machine);
+    }
     return device != NULL ? device->name : NULL;
 }
 
@@ -691,7 +703,7 @@ int machine_save(struct machine *machine, struct bytes_writer *stream, struct er
         request_take(machine);
         machine_let_go_take(machine);
     }
-    if (machine->state != MACHINE_RUNNING) {
+    if (machine->state == MACHINE_HELD || machine->state == MACHINE_PAUSED) {
         machine_slots_settle(machine); /* nor that one is on its way out */
     }
     if (machine->awaits_state || !machine->is_loaded ||

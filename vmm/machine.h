@@ -163,11 +163,11 @@ int machine_start_threads(struct machine *machine, struct err *err);
 /* Lets the CPUs run: BERTH_EPHASE when the guest has ended. Running already is fine. */
 int machine_run(struct machine *machine, struct err *err);
 /* Stands still: when it returns no CPU runs and no device begins anything. 0: it is
- * paused; 1: it is pausing, for a device has work in flight, and the event `paused` tells
- * when none has, unless it runs or is freed before. */
+ * paused; 1: it is pausing, for a device has work in flight or is on its way out, and the
+ * event `paused` tells when none is, unless it runs or is freed before. */
 int machine_pause(struct machine *machine, struct err *err);
-/* The first device whose work it is that a machine waits for which is pausing, or whose
- * guest has asked for something; NULL: it does not. */
+/* The device that a machine waits for which is pausing, or whose guest has asked for
+ * something: the first with work in flight, or that goes. NULL: it does not. */
 const char *machine_waits_for(const struct machine *machine);
 /* The same before it is freed, and all that it is good for: what of its RAM is not there
  * is not waited for, but what is in flight is, as long as a disk takes. What its guest

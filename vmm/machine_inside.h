@@ -47,7 +47,8 @@ struct taken_request {
 /* A device that is on its way out of its slot. */
 struct machine_leaver {
     struct machine *machine;
-    bool leaves;           /* the machine's thread alone */
+    bool leaves;           /* the machine's thread alone, as the next */
+    bool stops;            /* what it has in flight is waited for, and then it is reset */
     atomic_bool is_synced; /* and then the code is there */
     int code;
 };
@@ -103,10 +104,15 @@ void machine_let_run(struct machine *machine);
 
 /* ---- machine_plug.c ---- */
 
-/* While no CPU runs: the devices in these slots go (a set of pci_plug.h), when what they
- * have written is durable. */
+/* While no CPU runs: the devices in these slots go (a set of pci_plug.h), when they have
+ * nothing in flight and what they have written is durable. */
 void machine_slots_empty(struct machine *machine, uint8_t slots);
-/* Waits until those that go have gone. */
+/* While no CPU runs: what the guest has let go goes; whether all of it has. If not, the
+ * machine is woken for more. */
+bool machine_slots_leave(struct machine *machine);
+/* The first that goes and has not yet gone; NULL: none. */
+const struct device *machine_slots_leaver(const struct machine *machine);
+/* While all stands still: waits until those that go have gone. */
 void machine_slots_settle(struct machine *machine);
 /* The end of a machine that stands still: what its devices have written is durable, or
  * was told of. They are reset. */

@@ -212,12 +212,21 @@ int machine_platform_add(struct machine_platform *platform,
     return 0;
 }
 
-struct virtio_pci *machine_platform_part(struct machine_platform *platform, unsigned slot)
+bool machine_platform_part(struct machine_platform *platform, unsigned slot)
 {
     struct virtio_pci *function = pci_bus_function(platform->pci, slot);
     REQUIRE(function != NULL && pci_plug_has(slot));
     pci_bus_leave(platform->pci, slot);
-    device_stop(&function->device);
+    function->device.is_leaving = true;
+    return device_stop_begin(&function->device);
+}
+
+struct virtio_pci *machine_platform_parted(struct machine_platform *platform,
+                                           unsigned slot)
+{
+    struct virtio_pci *function = pci_bus_function(platform->pci, slot);
+    REQUIRE(function != NULL && function->device.is_leaving &&
+            !device_stops(&function->device));
     device_reset(&function->device); /* it decodes nowhere any more */
     return function;
 }

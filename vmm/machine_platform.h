@@ -61,10 +61,13 @@ int machine_platform_add(struct machine_platform *platform,
                          struct virtio_device *take_virtio,
                          const char *name,
                          struct err *err);
-/* While no CPU runs: a device that leaves its slot is stopped and reset, and is out of
- * the guest's sight for good. What the guest takes for written is not in its file yet. */
-struct virtio_pci *machine_platform_part(struct machine_platform *platform,
-                                         unsigned slot);
+/* While no CPU runs: a device that leaves its slot is out of the guest's sight for good,
+ * and stops; whether it has work in flight (device_stop_begin). */
+bool machine_platform_part(struct machine_platform *platform, unsigned slot);
+/* While no CPU runs, of one that has parted and has none: it is reset. What the guest
+ * takes for written is not in its file yet. */
+struct virtio_pci *machine_platform_parted(struct machine_platform *platform,
+                                           unsigned slot);
 /* Takes a device that has parted out of its slot: the caller's to free. */
 struct virtio_pci *machine_platform_remove(struct machine_platform *platform,
                                            unsigned slot);

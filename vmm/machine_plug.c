@@ -12,7 +12,8 @@
 
 /* ---- devices that go, on the machine's thread
  *
- *     asked --let go, or a reset--> leaving: out of sight and reset, while no CPU runs
+ *     asked --let go, or a reset--> stopping: out of sight, while no CPU runs
+ *     stopping --nothing is in flight--> leaving: reset, while no CPU runs
  *     leaving --all is in its file, or cannot be--> gone: freed, and told of
  */
 
@@ -49,6 +50,22 @@ static void leaver_end(struct machine *machine, unsigned i)
     }
 }
 
+/* While no CPU runs: it has nothing in flight. */
+static void leaver_part(struct machine *machine, unsigned i)
+{
+    struct machine_leaver *leaver = &machine->leavers[i];
+    const struct virtio_synced synced = {on_synced, leaver};
+    struct virtio_device *device =
+        machine_platform_parted(&machine->platform, PCI_PLUG_FIRST + i)->virtio;
+    leaver->stops = false;
+    virtio_device_enter(device);
+    const bool waits = virtio_device_sync_last(device, &synced);
+    virtio_device_leave(device);
+    if (!waits) {
+        leaver_end(machine, i);
+    }
+}
+
 void machine_slots_empty(struct machine *machine, uint8_t slots)
 {
     for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
@@ -56,24 +73,42 @@ void machine_slots_empty(struct machine *machine, uint8_t slots)
         if ((slots >> i & 1) == 0 || leaver->leaves) {
             continue;
         }
-        const struct virtio_synced synced = {on_synced, leaver};
-        struct virtio_device *device =
-            machine_platform_part(&machine->platform, PCI_PLUG_FIRST + i)->virtio;
         leaver->machine = machine;
-        leaver->leaves = true;
+        leaver->leaves = leaver->stops = true;
         leaver->code = 0;
         atomic_store(&leaver->is_synced, false);
-        virtio_device_enter(device);
-        const bool waits = virtio_device_sync_last(device, &synced);
-        virtio_device_leave(device);
-        if (!waits) {
-            leaver_end(machine, i);
+        if (!machine_platform_part(&machine->platform, PCI_PLUG_FIRST + i)) {
+            leaver_part(machine, i);
+        }
+    }
+}
+
+/* Those that have nothing in flight any more: a set. */
+static uint8_t stopped_set(struct machine *machine)
+{
+    uint8_t set = 0;
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        if (machine->leavers[i].stops &&
+            !device_stops(
+                &pci_bus_function(machine->platform.pci, PCI_PLUG_FIRST + i)->device)) {
+            set |= (uint8_t)(1u << i);
+        }
+    }
+    return set;
+}
+
+static void slots_part(struct machine *machine, uint8_t slots)
+{
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        if ((slots >> i & 1) != 0) {
+            leaver_part(machine, i);
         }
     }
 }
 
 void machine_slots_settle(struct machine *machine)
 {
+    slots_part(machine, stopped_set(machine));
     for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
         if (machine->leavers[i].leaves) {
             struct virtio_pci *function =
@@ -148,22 +183,46 @@ static uint8_t let_go_set(const struct machine *machine)
     return set;
 }
 
+static void slots_take(struct machine *machine, uint8_t let_go, uint8_t stopped)
+{
+    slots_part(machine, stopped);
+    machine_slots_empty(machine, let_go);
+}
+
+const struct device *machine_slots_leaver(const struct machine *machine)
+{
+    for (unsigned i = 0; i < PCI_PLUG_SLOTS; i++) {
+        if (machine->leavers[i].leaves) {
+            return &pci_bus_function(machine->platform.pci, PCI_PLUG_FIRST + i)->device;
+        }
+    }
+    return NULL;
+}
+
+bool machine_slots_leave(struct machine *machine)
+{
+    leavers_take(machine);
+    slots_take(machine, let_go_set(machine), stopped_set(machine));
+    return machine_slots_leaver(machine) == NULL;
+}
+
 /* A CPU may be about to look at it: all stand still for that moment, and longer when one
  * of them has asked for something meanwhile. */
 void machine_let_go_take(struct machine *machine)
 {
     leavers_take(machine);
     const uint8_t let_go = let_go_set(machine);
-    if (let_go == 0 || machine->state == MACHINE_ENDED ||
+    const uint8_t stopped = stopped_set(machine);
+    if ((let_go | stopped) == 0 || machine->state == MACHINE_ENDED ||
         machine->stand == STAND_STOPPING) { /* which ends with another look */
         return;
     }
     if (machine->state != MACHINE_RUNNING) {
-        machine_slots_empty(machine, let_go);
+        slots_take(machine, let_go, stopped);
         return;
     }
     machine_wait_parked(machine);
-    machine_slots_empty(machine, let_go);
+    slots_take(machine, let_go, stopped);
     pthread_mutex_lock(&machine->lock);
     if (machine->request == REQUEST_NONE) {
         machine_let_run(machine);

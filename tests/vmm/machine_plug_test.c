@@ -150,7 +150,10 @@ static void run(void)
 
 static void pause_it(void)
 {
-    ck_assert_int_eq(machine_pause(machine, NULL), 0);
+    ck_assert_int_ge(machine_pause(machine, NULL), 0);
+    while (machine_state(machine) == MACHINE_PAUSING) { /* something is on its way out */
+        ck_assert_int_ge(poller_step(poller, -1), 0);
+    }
 }
 
 static struct virtio_device *disk_new(const struct virtio_place *place)
@@ -466,6 +469,7 @@ static void *let_go_later(void *context)
 {
     (void)context;
     atomic_store(&sync_fault.is_held, false);
+    atomic_store(&busy_disk.is_held, false);
     return NULL;
 }
 
@@ -475,11 +479,18 @@ START_TEST(what_comes_next_waits_until_it_has_left)
     struct bytes_writer state;
     pthread_t thread;
     leave_slowly();
-    pause_it();
+    ck_assert_int_eq(machine_pause(machine, NULL), 1);
+    ck_assert_str_eq(machine_waits_for(machine), "disk");
+    (void)poller_step(poller, 0); /* and nothing comes of it */
+    ck_assert_int_eq(machine_state(machine), MACHINE_PAUSING);
     ck_assert_uint_eq(gone_count, 0);
+    ck_assert_int_eq(machine_save(machine, &state, NULL), BERTH_EPHASE);
     ck_assert_int_eq(pthread_create(&thread, NULL, let_go_later, NULL), 0);
 
     if (_i == 0) {
+        while (machine_state(machine) == MACHINE_PAUSING) {
+            ck_assert_int_ge(poller_step(poller, -1), 0);
+        }
         (void)close(saved_machine(machine, &state));
         bytes_writer_fini(&state);
         ck_assert_uint_eq(gone_count, 1);
@@ -522,6 +533,85 @@ static const struct again_row {
 };
 
 /* They came in one order and are named in another: the slots tell. */
+/* It has a request in flight when its guest, which has never driven it, lets it go. */
+static void leave_busy(void)
+{
+    make(rude, sizeof(rude), NULL);
+    struct virtio_device *disk = busy_disk_new(machine);
+    ck_assert_int_eq(machine_add_virtio_in(machine, PCI_PLUG_FIRST, disk, "busy", NULL),
+                     0);
+    busy_disk_ask(disk);
+    atomic_store(&busy_disk.is_held, true);
+    run();
+    while (atomic_load(&busy_disk.count) == 0) {
+        (void)sched_yield();
+    }
+    unplug("busy");
+    const unsigned before = atomic_load(&said[0xff]);
+    while (atomic_load(&said[0xff]) < before + 300) {
+        ck_assert_int_ge(poller_step(poller, 0), 0);
+    }
+}
+
+/* _i: it stands still for a moment meanwhile. */
+START_TEST(a_guest_runs_on_while_what_goes_has_work_in_flight)
+{
+    leave_busy();
+    ck_assert_uint_eq(gone_count, 0);
+    if (_i == 1) {
+        ck_assert_int_eq(machine_pause(machine, NULL), 1);
+        run();
+    }
+    const unsigned before = atomic_load(&said[0xff]);
+    while (atomic_load(&said[0xff]) < before + 300) {
+        ck_assert_int_ge(poller_step(poller, 0), 0);
+    }
+    ck_assert_int_eq(machine_can_plug(machine, PCI_PLUG_FIRST, "x", NULL), BERTH_EEXISTS);
+    ck_assert_uint_eq(gone_count, 0);
+
+    atomic_store(&busy_disk.is_held, false);
+    await_gone(1);
+
+    ck_assert_str_eq(gone, "busy");
+    ck_assert_uint_eq(atomic_load(&busy_disk.count), 1);
+    ck_assert_uint_eq(plug("next"), PCI_PLUG_FIRST);
+}
+END_TEST
+
+/* A save, a reset and an end; _i says which. */
+START_TEST(what_goes_and_has_work_in_flight_is_waited_for)
+{
+    struct bytes_writer state;
+    pthread_t thread;
+    leave_busy();
+    if (_i == 0) {
+        ck_assert_int_eq(machine_pause(machine, NULL), 1);
+        atomic_store(&busy_disk.is_held, false);
+        while (machine_state(machine) == MACHINE_PAUSING) {
+            ck_assert_int_ge(poller_step(poller, -1), 0);
+        }
+        ck_assert_uint_eq(gone_count, 1);
+        (void)close(saved_machine(machine, &state));
+        bytes_writer_fini(&state);
+    } else if (_i == 1) {
+        machine_reset(machine);
+        while (machine_waits_for(machine) == NULL) {
+            ck_assert_int_ge(poller_step(poller, -1), 0);
+        }
+        atomic_store(&busy_disk.is_held, false);
+        while (resets == 0) {
+            ck_assert_int_ge(poller_step(poller, -1), 0);
+        }
+        ck_assert_uint_eq(gone_count, 1);
+    } else {
+        ck_assert_int_eq(pthread_create(&thread, NULL, let_go_later, NULL), 0);
+        machine_halt(machine);
+        ck_assert_uint_eq(gone_count, 1);
+        ck_assert_int_eq(pthread_join(thread, NULL), 0);
+    }
+}
+END_TEST
+
 /* All that there is stands still when it is saved, what has come last as well. */
 START_TEST(what_comes_while_a_disk_is_waited_for_stands_still_with_it)
 {
@@ -670,6 +760,8 @@ int main(void)
     tcase_add_test(tests, a_guest_runs_on_while_what_it_wrote_becomes_durable);
     tcase_add_test(tests, a_disk_that_cannot_be_made_durable_goes_all_the_same);
     tcase_add_loop_test(tests, what_comes_next_waits_until_it_has_left, 0, 3);
+    tcase_add_loop_test(tests, a_guest_runs_on_while_what_goes_has_work_in_flight, 0, 2);
+    tcase_add_loop_test(tests, what_goes_and_has_work_in_flight_is_waited_for, 0, 3);
     tcase_add_test(tests, what_comes_while_a_disk_is_waited_for_stands_still_with_it);
     tcase_add_loop_test(tests,
                         a_saved_machine_comes_back_to_the_same_devices_in_the_same_slots,
