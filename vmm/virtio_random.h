@@ -1,8 +1,11 @@
 /* The entropy device (virtio 1.2, 5.4): the host's random numbers for the guest.
  *
  * One queue of buffers to fill. A buffer gets at most VIRTIO_RANDOM_BYTES_MAX bytes, the
- * first ones, however large it says it is: a driver asks again. After a restore the guest
- * reads fresh numbers, since none are kept here.
+ * first ones, however large it says it is: a driver asks again. Each buffer is filled
+ * from the kernel's generator when it is taken, and nothing is kept here: what two copies
+ * of a saved machine are given differs from the first buffer on, one that was waiting as
+ * well. What the driver had before is in the guest's RAM, and the same in both (Linux'
+ * asks for some 64 bytes ahead, and gives those out first).
  */
 #pragma once
 

@@ -6,6 +6,8 @@
 
 #include <check.h>
 
+#include <stdlib.h>
+
 static struct guest guest;
 
 static void set_up(void)
@@ -72,6 +74,47 @@ START_TEST(a_buffer_that_cannot_be_written_gets_nothing)
 }
 END_TEST
 
+/* _i: a buffer waits in the ring when the machine is saved. */
+START_TEST(two_copies_of_a_machine_are_given_different_bytes_at_once)
+{
+    const uint8_t zeros[64] = {0};
+    uint8_t drawn[2][64];
+    struct bytes_writer writer;
+    const uint64_t at = guest_alloc(&guest, 64);
+    device_stop(&guest.pci->device);
+    if (_i == 1) {
+        guest_post(&guest, 0, &(struct guest_buffer){at, 64, true}, 1);
+    }
+    bytes_writer_init(&writer, 1 << 16);
+    device_save(&guest.pci->device, &writer);
+    const struct guest_ring ring = guest.rings[0];
+    uint8_t *ram = malloc(GUEST_RAM_BYTES);
+    ck_assert_ptr_nonnull(ram);
+    ck_assert_int_eq(guest_memory_read(&guest.memory, 0, ram, GUEST_RAM_BYTES), 0);
+
+    for (unsigned copy = 0; copy < 2; copy++) {
+        struct bytes_reader reader;
+        struct virtio_device *device = NULL;
+        device_free(&guest.pci->device);
+        ck_assert_int_eq(guest_memory_write(&guest.memory, 0, ram, GUEST_RAM_BYTES), 0);
+        guest.rings[0] = ring;
+        ck_assert_int_eq(virtio_random_new(&guest.place, &device), 0);
+        guest_attach_stopped(&guest, device);
+        bytes_reader_init(&reader, writer.data, writer.size);
+        ck_assert_int_eq(device_restore(&guest.pci->device, &reader, NULL), 0);
+        device_start(&guest.pci->device);
+        ck_assert_uint_eq(_i == 1 ? guest_wait(&guest, 0) : ask(at, 64), 64);
+        ck_assert_int_eq(guest_memory_read(&guest.memory, at, drawn[copy], 64), 0);
+    }
+
+    ck_assert_mem_ne(drawn[0], zeros, 64);
+    ck_assert_mem_ne(drawn[1], zeros, 64);
+    ck_assert_mem_ne(drawn[0], drawn[1], 64);
+    free(ram);
+    bytes_writer_fini(&writer);
+}
+END_TEST
+
 int main(void)
 {
     Suite *suite = suite_create("virtio_random");
@@ -80,6 +123,8 @@ int main(void)
     tcase_add_test(tests, a_buffer_is_filled_and_the_next_one_differs);
     tcase_add_test(tests, a_request_is_capped_whatever_it_claims);
     tcase_add_test(tests, a_buffer_that_cannot_be_written_gets_nothing);
+    tcase_add_loop_test(tests, two_copies_of_a_machine_are_given_different_bytes_at_once,
+                        0, 2);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }
