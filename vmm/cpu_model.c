@@ -175,6 +175,7 @@ static const char *const level_names[CPU_LEVEL_COUNT] = {
 #define FEATURES_LEAF     0x80000001u
 #define ADDRESS_LEAF      0x80000008u
 #define LINEAR_BITS       48u /* of four levels of page tables */
+#define MAKER_SIZE        13u /* of leaf 0, with its NUL */
 
 int cpu_level_parse(const char *name, enum cpu_level *ret_level, struct err *err)
 {
@@ -273,9 +274,10 @@ static int word_apply(struct cpu_table *table,
     uint32_t have = entry != NULL ? *register_of(entry, word->reg) : 0;
     if ((needed & ~have) != 0) {
         return err_set(err, BERTH_EUNSUPPORTED,
-                       "CPU %s: this host lacks bits 0x%x of CPUID 0x%x.%u %c",
+                       "CPU %s: this host lacks bits 0x%x of CPUID 0x%x.%u E%cX, "
+                       "which that level has; a lower one may do, or host",
                        level_names[level], needed & ~have, word->leaf, word->subleaf,
-                       'A' + (int)word->reg);
+                       "ABCD"[word->reg]);
     }
     if (entry != NULL) {
         *register_of(entry, word->reg) &= shown;
@@ -330,7 +332,9 @@ int cpu_model_apply(struct cpu_table *table, enum cpu_level level, struct err *e
 {
     struct kvm_cpuid_entry2 *features = entry_find(table, 1, 0);
     if (features == NULL) {
-        return err_set(err, BERTH_EUNSUPPORTED, "CPU: KVM has no CPUID leaf 1");
+        return err_set(err, BERTH_EUNSUPPORTED,
+                       "CPU: KVM lists no features of this host's (CPUID 0x1): "
+                       "it cannot be shown to a guest");
     }
     features->ecx |= HYPER | TSC_DL; /* KVM has the timer whatever the CPU has */
     for (unsigned i = 0; level != CPU_HOST && i < ARRAY_COUNT(words); i++) {
@@ -452,12 +456,6 @@ void cpu_model_place(struct cpu_table *table, unsigned index, unsigned cpu_count
 
 /* ---- a table that comes from elsewhere */
 
-/* What has to be the same beside the words of features. */
-static const struct {
-    uint32_t leaf;
-    enum cpu_register reg;
-} identity[] = {{0, REG_EBX}, {0, REG_ECX}, {0, REG_EDX}};
-
 static uint32_t register_at(const struct cpu_table *table,
                             uint32_t leaf,
                             uint32_t subleaf,
@@ -492,7 +490,8 @@ static int another_cpu(uint32_t leaf,
                    was_the_hosts(leaf, reg)
                        ? "it was saved with --cpu host where there is more, or by an "
                          "older berth-vmm"
-                       : "a named --cpu level is the same on all hosts");
+                       : "--cpu has to be what it was saved with, and if that was host "
+                         "the CPUs have to be alike");
 }
 
 static int register_same(const struct cpu_table *saved,
@@ -532,14 +531,44 @@ static int addresses_same(const struct cpu_table *saved,
                : another_cpu(ADDRESS_LEAF, 0, REG_EAX, was, is, err);
 }
 
+/* As a CPU spells it, over three registers. */
+static void maker_of(const struct cpu_table *table, char ret_maker[MAKER_SIZE])
+{
+    static const enum cpu_register order[] = {REG_EBX, REG_EDX, REG_ECX};
+    for (unsigned i = 0; i < ARRAY_COUNT(order); i++) {
+        const uint32_t four = register_at(table, 0, 0, order[i]);
+        memcpy(ret_maker + i * sizeof(four), &four, sizeof(four));
+    }
+    ret_maker[MAKER_SIZE - 1] = '\0';
+    for (char *c = ret_maker; *c != '\0'; c++) {
+        *c = *c >= ' ' && *c <= '~' ? *c : '?'; /* the file may say anything */
+    }
+}
+
+/* No level makes one of the other. */
+static int
+makers_same(const struct cpu_table *saved, const struct cpu_table *ours, struct err *err)
+{
+    char was[MAKER_SIZE];
+    char is[MAKER_SIZE];
+    for (unsigned reg = REG_EBX; reg <= REG_EDX; reg++) {
+        if (register_at(saved, 0, 0, reg) != register_at(ours, 0, 0, reg)) {
+            maker_of(saved, was);
+            maker_of(ours, is);
+            return err_set(err, BERTH_EUNSUPPORTED,
+                           "the guest knows a CPU of another maker: %s, and this host's "
+                           "is %s; it goes on only on hosts of its own",
+                           was, is);
+        }
+    }
+    return 0;
+}
+
 int cpu_model_same(const struct cpu_table *saved,
                    const struct cpu_table *ours,
                    struct err *err)
 {
-    int r = 0;
-    for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(identity); i++) {
-        r = register_same(saved, ours, identity[i].leaf, 0, identity[i].reg, err);
-    }
+    int r = makers_same(saved, ours, err);
     for (unsigned i = 0; r == 0 && i < ARRAY_COUNT(words); i++) {
         r = word_same(saved, ours, &words[i], err);
     }

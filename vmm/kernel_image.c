@@ -265,18 +265,20 @@ int kernel_image_read(int fd, struct kernel_image *ret_image, struct err *err)
     }
     const struct file file = {fd, (uint64_t)status.st_size};
     if (!S_ISREG(status.st_mode) || file.size > FILE_MAX) {
-        return err_set(err, BERTH_EINVALID, "kernel: not a file below 4GiB");
+        return err_set(err, BERTH_EINVALID, "kernel: not a regular file below 4GiB");
     }
     int r = read_at(&file, 0, magic, sizeof(magic));
     if (r < 0) {
-        return err_set(err, BERTH_EINVALID, "kernel: too short to be one");
+        return err_set(err, BERTH_EINVALID, "kernel: cut short: a file of %llu bytes",
+                       (unsigned long long)file.size);
     }
     if (memcmp(magic, ELFMAG, SELFMAG) == 0) {
         r = elf_read(&file, &image, err);
     } else if (memcmp(magic + SETUP_JUMP_END, "HdrS", 4) == 0) {
         r = bzimage_read(&file, &image, err);
     } else {
-        r = err_set(err, BERTH_EINVALID, "kernel: neither an ELF file nor a bzImage");
+        r = err_set(err, BERTH_EINVALID,
+                    "kernel: neither an ELF file (vmlinux) nor a bzImage (vmlinuz)");
     }
     if (r == 0) {
         *ret_image = image;

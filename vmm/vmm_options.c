@@ -690,7 +690,9 @@ int vmm_options_parse(int argc,
     }
     if (options.kernel == NULL && !options.wants_help && !options.wants_probe &&
         options.make_overlay.file[0] == '\0' && options.export_disk.file[0] == '\0') {
-        return err_set(err, BERTH_EINVALID, "--kernel is missing; see --help");
+        return err_set(err, BERTH_EINVALID,
+                       "--kernel is missing: no disk is booted by itself, for "
+                       "there is no firmware; see --help");
     }
     if (options.first_uid != 0 && options.first_uid < HOST_VM_UIDS_MIN) {
         return err_set(err, BERTH_EINVALID, "--uids: 0, or at least %u",

@@ -43,7 +43,7 @@ struct lie_row {
 #define AT(member) offsetof(struct micro_elf, member)
 
 static const struct lie_row lies[] = {
-    {AT(header.e_ident), 0, 1, "neither an ELF file nor a bzImage"},
+    {AT(header.e_ident), 0, 1, "neither an ELF file (vmlinux) nor a bzImage (vmlinuz)"},
     {AT(header.e_ident) + EI_CLASS, ELFCLASS32, 1, "not an ELF file for x86-64"},
     {AT(header.e_machine), EM_386, 2, "not an ELF file for x86-64"},
     {AT(header.e_phnum), 0, 2, "not an ELF file for x86-64"},

@@ -266,7 +266,7 @@ static const struct mistake_row mistakes[] = {
     {{"--kernel", "k", "--cpus", "count=3,max=2"},
      "--cpus: count=3,max=2: max is below count"},
     {{"--kernel", "k", "--cpu", "z80"}, "--cpu: CPU z80: not host"},
-    {{"--hold"}, "--kernel is missing; see --help"},
+    {{"--hold"}, "--kernel is missing: no disk is booted by itself"},
     {{"--kernel", "k", "--lazy"}, "--lazy belongs to --incoming"},
     {{"--kernel", "k", "--mapped"}, "--mapped belongs to --incoming"},
     {{"--kernel", "k", "--incoming", "i", "--lazy", "--mapped"},
