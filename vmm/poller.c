@@ -36,6 +36,7 @@ struct poller {
     unsigned slot_hint; /* where the search for a free one begins */
 };
 
+/* It tells of a hang-up in any case. */
 static uint32_t epoll_mask(unsigned events)
 {
     return ((events & POLLER_READABLE) ? (uint32_t)EPOLLIN : 0) |
@@ -176,6 +177,9 @@ static bool fire(struct poller *poller, const struct epoll_event *event)
     }
     if (event->events & (EPOLLOUT | EPOLLERR | EPOLLHUP)) {
         events |= POLLER_WRITABLE;
+    }
+    if (event->events & (EPOLLERR | EPOLLHUP)) {
+        events |= POLLER_HUNG_UP;
     }
     events &= slot.events;
     if (!slot.used || slot.generation != (uint32_t)(event->data.u64 >> 32) ||

@@ -19,7 +19,8 @@
 
 #define POLLER_WATCHES_MAX 1024u /* 256 connections of a vsock, and all the queues */
 
-enum { POLLER_READABLE = 1, POLLER_WRITABLE = 2 };
+/* The last is for who has read to the end: the other side is gone for good. */
+enum { POLLER_READABLE = 1, POLLER_WRITABLE = 2, POLLER_HUNG_UP = 4 };
 
 /* `events` is what was waited for and has happened; an error or hang-up of the descriptor
  * counts as everything that was waited for. token is what was given with the watch. */

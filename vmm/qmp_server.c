@@ -40,6 +40,7 @@ struct qmp_server {
     int client; /* -1: there is none */
     int client_watch;
     bool has_agreed; /* on capabilities */
+    bool has_ended;  /* no more comes from it, but it may read */
     bool owes;       /* an answer */
     json_t *owed_id; /* of that; owned; NULL: it has none */
     struct waiting waiting;
@@ -76,7 +77,7 @@ static void client_close(struct qmp_server *server)
     server->descriptor_count = 0;
     server->input_size = 0;
     server->frame = (struct frame){0};
-    server->has_agreed = false;
+    server->has_agreed = server->has_ended = false;
     if (server->listener_watch != NO_WATCH) {
         poller_change(server->poller, server->listener_watch, POLLER_READABLE);
     }
@@ -89,6 +90,22 @@ static void client_close(struct qmp_server *server)
 static bool can_resume(const struct qmp_server *server)
 {
     return server->waiting.is_there && !server->owes;
+}
+
+/* It has all that it will ever be answered. */
+static bool is_over(const struct qmp_server *server)
+{
+    return server->has_ended && !server->owes && !server->waiting.is_there &&
+           server->output_size == 0;
+}
+
+static void client_watch_set(struct qmp_server *server)
+{
+    const bool has_more =
+        server->output_size > 0 || can_resume(server) || is_over(server);
+    poller_change(server->poller, server->client_watch,
+                  (server->has_ended ? POLLER_HUNG_UP : POLLER_READABLE) |
+                      (has_more ? POLLER_WRITABLE : 0));
 }
 
 static void output_flush(struct qmp_server *server)
@@ -109,10 +126,7 @@ static void output_flush(struct qmp_server *server)
         server->output_size -= (size_t)sent;
         memmove(server->output, server->output + sent, server->output_size);
     }
-    poller_change(server->poller, server->client_watch,
-                  server->output_size > 0 || can_resume(server)
-                      ? POLLER_READABLE | POLLER_WRITABLE
-                      : POLLER_READABLE);
+    client_watch_set(server);
 }
 
 /* Consumes the document. */
@@ -384,19 +398,8 @@ static void input_resume(struct qmp_server *server)
     input_handle(server);
 }
 
-static void on_client(void *context, uint64_t token, unsigned events)
+static void input_read(struct qmp_server *server)
 {
-    struct qmp_server *server = context;
-    (void)token;
-    if (server->client >= 0 && can_resume(server)) {
-        input_resume(server);
-    }
-    if (server->client >= 0 && (events & POLLER_WRITABLE) != 0) {
-        output_flush(server);
-    }
-    if (server->client < 0 || (events & POLLER_READABLE) == 0) {
-        return;
-    }
     if (server->input_size == QMP_INPUT_MAX) { /* more than that does not wait */
         log_warn("vmm", "a QMP client says too much before it is answered");
         client_close(server);
@@ -406,7 +409,32 @@ static void on_client(void *context, uint64_t token, unsigned events)
     if (got > 0) {
         server->input_size += (size_t)got;
         input_handle(server);
+    } else if (got == 0) { /* what has come is answered yet */
+        server->has_ended = true;
+        client_watch_set(server);
     } else if (got != -EAGAIN && got != -EINTR) {
+        client_close(server);
+    }
+}
+
+static void on_client(void *context, uint64_t token, unsigned events)
+{
+    struct qmp_server *server = context;
+    (void)token;
+    if (server->client >= 0 && (events & POLLER_HUNG_UP) != 0) {
+        client_close(server); /* nobody reads it */
+        return;
+    }
+    if (server->client >= 0 && can_resume(server)) {
+        input_resume(server);
+    }
+    if (server->client >= 0 && (events & POLLER_WRITABLE) != 0) {
+        output_flush(server);
+    }
+    if (server->client >= 0 && (events & POLLER_READABLE) != 0) {
+        input_read(server);
+    }
+    if (server->client >= 0 && is_over(server)) {
         client_close(server);
     }
 }

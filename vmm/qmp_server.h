@@ -4,12 +4,12 @@
  * once, with a document or an error, or owes its answer (QMP_LATER) until its owner calls
  * qmp_server_answer, one at a time. Meanwhile a client that gives its messages an `id`,
  * and so can tell answers apart, is answered as before; a message without one waits, and
- * what comes behind it, so that answers come in order. What a client is owed goes with
- * it. Messages are JSON objects, one after another, with
- * or without line ends between (stock clients differ); answers and events are one line
- * each. One client at a time: the next is served when it has gone. Descriptors sent along
- * with a message (SCM_RIGHTS) wait until a command takes them, or are closed with the
- * client.
+ * what comes behind it, so that answers come in order. One that closes its sending side
+ * has its answers first; what a client is owed goes with it when it closes both. Messages
+ * are JSON objects, one after another, with or without line ends between (stock clients
+ * differ); answers and events are one line each. One client at a time: the next is served
+ * when it has gone. Descriptors sent along with a message (SCM_RIGHTS) wait until a
+ * command takes them, or are closed with the client.
  *
  * Threads: the poller's. Ownership: takes the listener; borrows the table. Errors: what a
  * client gets wrong is answered with an error; what is no JSON, too long, or a client

@@ -84,6 +84,24 @@ START_TEST(a_hang_up_wakes_who_waits_and_nobody_else)
 }
 END_TEST
 
+/* What one side will not say any more is no hang-up: it may hear. */
+START_TEST(who_has_read_to_the_end_waits_for_the_hang_up_alone)
+{
+    struct seen seen = {.remove_watch = -1};
+    const int watch = poller_add(poller, pair[0], POLLER_HUNG_UP, on_event, &seen, 0);
+    ck_assert_int_ge(watch, 0);
+    ck_assert_int_eq(write(pair[1], "x", 1), 1);
+    ck_assert_int_eq(shutdown(pair[1], SHUT_WR), 0);
+    ck_assert_int_eq(poller_step(poller, 0), 0);
+
+    close(pair[1]);
+    pair[1] = -1;
+
+    ck_assert_int_eq(poller_step(poller, 0), 1);
+    ck_assert_uint_eq(seen.events, POLLER_HUNG_UP);
+}
+END_TEST
+
 START_TEST(whether_one_is_ready_can_be_asked_without_firing_any)
 {
     struct seen seen = {.remove_watch = -1};
@@ -175,6 +193,7 @@ int main(void)
     tcase_add_checked_fixture(tests, set_up, tear_down);
     tcase_add_test(tests, only_what_is_waited_for_is_told);
     tcase_add_test(tests, a_hang_up_wakes_who_waits_and_nobody_else);
+    tcase_add_test(tests, who_has_read_to_the_end_waits_for_the_hang_up_alone);
     tcase_add_test(tests, whether_one_is_ready_can_be_asked_without_firing_any);
     tcase_add_test(tests, a_watch_removed_in_the_same_round_stays_silent);
     tcase_add_test(tests, watches_have_a_limit_and_are_used_again);
