@@ -218,6 +218,9 @@ bool machine_platform_part(struct machine_platform *platform, unsigned slot)
     REQUIRE(function != NULL && pci_plug_has(slot));
     pci_bus_leave(platform->pci, slot);
     function->device.is_leaving = true;
+    virtio_device_enter(function->virtio);
+    function->virtio->leaving = true;
+    virtio_device_leave(function->virtio);
     return device_stop_begin(&function->device);
 }
 

@@ -154,14 +154,17 @@ static void slot_free(struct slot *slot)
 }
 
 /* Tells of what the disk could not do; true: the request is kept. What the guest got
- * wrong never comes to the disk (the prepare functions): each code is of the host's. */
+ * wrong never comes to the disk (the prepare functions): each code is of the host's. A
+ * device that leaves is not started again, so it keeps nothing. */
 static bool fault_take(struct block *block, struct slot *slot)
 {
-    const struct virtio_block_fault fault = {.operation = slot->request.operation,
-                                             .code = slot->request.result,
-                                             .is_kept =
-                                                 slot->request.operation != DISK_READ &&
-                                                 disk_has_no_room(slot->request.result)};
+    const bool is_change = slot->request.operation != DISK_READ;
+    const bool leaves = block->device.leaving;
+    const struct virtio_block_fault fault = {
+        .operation = slot->request.operation,
+        .code = slot->request.result,
+        .is_kept = is_change && !leaves && disk_has_no_room(slot->request.result),
+        .is_last = is_change && leaves};
     if (block->listener.faulted == NULL || block->dropping) {
         return false;
     }
@@ -180,11 +183,17 @@ static void kept_clear(struct block *block)
     block->kept_end = &block->kept;
 }
 
-/* They end without an answer. */
+/* They end without an answer; of those of a device that leaves its owner has to know. */
 static void kept_drop(struct block *block)
 {
     struct slot *slot = block->kept;
     kept_clear(block);
+    if (slot != NULL && block->device.leaving && block->listener.faulted != NULL) {
+        const struct virtio_block_fault fault = {.operation = slot->request.operation,
+                                                 .code = slot->request.result,
+                                                 .is_last = true};
+        block->listener.faulted(block->listener.context, &fault);
+    }
     while (slot != NULL) {
         struct slot *next = slot->next;
         guest_memory_iovec_end(block->device.place.memory, slot->request.pieces,

@@ -11,9 +11,10 @@
  * What the disk could not do is an I/O error for the guest, too, and its listener hears
  * of it. With a listener a change for which the host has no room (disk_has_no_room) is
  * not answered but kept: whenever the device is started it is tried again, and a reset
- * drops it. While something is kept the device refuses to be saved. A reset that the
- * driver asks for takes as long as what is in flight, and nobody but the driver waits;
- * for a stop (the machine pauses, is saved or ends) the machine's thread waits as long.
+ * drops it. While something is kept the device refuses to be saved, and one that leaves
+ * keeps nothing. A reset that the driver asks for takes as long as what is in flight, and
+ * nobody but the driver waits; so does a stop that is begun (the machine pauses, is saved
+ * or reset), and the end of the machine is waited for.
  *
  * Ownership: takes the disk. Limits: VIRTIO_BLOCK_REQUEST_MAX bytes in one request.
  */
@@ -51,7 +52,7 @@ struct virtio_block_fault {
     enum disk_operation operation;
     int code;     /* negative */
     bool is_kept; /* the guest does not know of it */
-    bool is_last; /* nor of this: the device has left it, or the machine has ended */
+    bool is_last; /* nor of this: the device leaves it, or the machine has ended */
 };
 
 /* Who hears of faults: called with the device's lock held, on any of its threads. */

@@ -156,6 +156,7 @@ struct virtio_device {
     bool resetting;             /* the driver waits until the status is 0 (4.1.4.3.2) */
     bool running;               /* the machine is */
     bool stopping;              /* it is not, and requests are in flight */
+    bool leaving;               /* for good; set by its transport */
     uint32_t config_generation; /* 2.5.1; one more after each change */
     unsigned queue_count;
     struct virtio_queue queues[VIRTIO_QUEUES_MAX];

@@ -406,6 +406,34 @@ START_TEST(a_reset_drops_what_is_kept_and_an_end_is_an_end)
 }
 END_TEST
 
+/* It is not started again, and its guest is not there any more. _i: it has kept some by
+ * then. */
+START_TEST(a_disk_that_leaves_keeps_nothing)
+{
+    struct disk_fault fault;
+    attach(small_disk(RAW), true);
+    for (unsigned i = 0; i < CHUNKS; i++) {
+        post_chunk(i);
+    }
+    guest.pci->virtio->leaving = _i == 0;
+    guest_kick(&guest, 0);
+
+    await_fault();
+    device_stop(&guest.pci->device);
+    if (_i == 1) {
+        ck_assert(virtio_block_waits(guest.pci->virtio));
+        guest.pci->virtio->leaving = true;
+        device_reset(&guest.pci->device);
+    }
+
+    ck_assert(!virtio_block_waits(guest.pci->virtio));
+    ck_assert(take(&fault));
+    ck_assert_int_eq(fault.kind, DISK_FAULT_LAST);
+    ck_assert(disk_has_no_room(fault.code));
+    ck_assert(!take(&fault));
+}
+END_TEST
+
 /* ---- a disk that answers as it is told ---- */
 
 static int told_code;
@@ -661,6 +689,7 @@ int main(void)
         tcase_add_test(tests, zeros_wait_for_room_too);
         tcase_add_test(tests, a_machine_is_not_saved_while_its_writes_wait);
         tcase_add_loop_test(tests, a_reset_drops_what_is_kept_and_an_end_is_an_end, 0, 2);
+        tcase_add_loop_test(tests, a_disk_that_leaves_keeps_nothing, 0, 2);
     } else {
         (void)puts("no small file system can be made here (that is root's): its part is "
                    "not tested");
