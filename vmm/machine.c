@@ -164,7 +164,8 @@ static void stand_still(struct machine *machine)
 
 void machine_let_run(struct machine *machine)
 {
-    if (!atomic_load(&machine->is_damaged)) {
+    if (!atomic_load(&machine->is_damaged) && machine->request == REQUEST_NONE &&
+        machine->taken.request == REQUEST_NONE) {
         machine_cpus_go(&machine->cpus);
     }
 }
@@ -305,9 +306,10 @@ static void request_again(const struct machine *machine)
     (void)!write(machine->request_fd, &one, sizeof(one));
 }
 
-/* Carries out what a vCPU has asked for, if one has, and what it asked for next after
- * that. When it has to wait until nothing is in flight, on_request comes for the rest. */
-static void request_take(struct machine *machine)
+/* Carries out what a vCPU has asked for, if one has: whether it did. What it asked for
+ * next comes after that; when it has to wait until nothing is in flight, on_request comes
+ * for the rest. */
+static bool request_take(struct machine *machine)
 {
     struct taken_request *taken = &machine->taken;
     pthread_mutex_lock(&machine->lock);
@@ -327,11 +329,12 @@ static void request_take(struct machine *machine)
     }
     if (taken->request == REQUEST_NONE ||
         (machine->state == MACHINE_RUNNING && !stand_begin(machine))) {
-        return;
+        return false;
     }
     const struct taken_request now = *taken;
     taken->request = REQUEST_NONE;
     carry_out(machine, now.request, now.end, now.reason);
+    return true;
 }
 
 /* Whether it is paused: what was let go is gone by then, too, for no state holds that it
@@ -361,7 +364,7 @@ static void on_request(void *context, uint64_t token, unsigned poll_events)
             machine->events.paused(machine->events.context);
         }
     }
-    request_take(machine);
+    (void)request_take(machine);
     machine_let_go_take(machine);
 }
 
@@ -697,10 +700,12 @@ static struct machine_parts parts_of(struct machine *machine)
 
 int machine_save(struct machine *machine, struct bytes_writer *stream, struct err *err)
 {
+    /* No state holds that the guest has asked to start over, or to end, or that it has
+     * let a device go. What waits behind what it asked for first is not left for later,
+     * when RAM is being written. */
+    while (machine->state == MACHINE_PAUSED && request_take(machine)) {
+    }
     if (machine->state == MACHINE_PAUSED) {
-        /* No state holds that the guest has asked to start over, or to end, or that it
-         * has let a device go. */
-        request_take(machine);
         machine_let_go_take(machine);
     }
     if (machine->state == MACHINE_HELD || machine->state == MACHINE_PAUSED) {

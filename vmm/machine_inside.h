@@ -98,8 +98,8 @@ struct machine {
 int machine_tables_make(struct machine *machine, struct err *err);
 /* Returns when all CPUs are parked. */
 void machine_wait_parked(struct machine *machine);
-/* Lets CPUs run, with the lock held; not when RAM was lost, which has asked for the end
- * that nobody may overtake. */
+/* Lets CPUs run, with the lock held; not while something is asked for, nor when RAM was
+ * lost, which has asked for the end that nobody may overtake. */
 void machine_let_run(struct machine *machine);
 
 /* ---- machine_plug.c ---- */

@@ -224,9 +224,7 @@ void machine_let_go_take(struct machine *machine)
     machine_wait_parked(machine);
     slots_take(machine, let_go, stopped);
     pthread_mutex_lock(&machine->lock);
-    if (machine->request == REQUEST_NONE) {
-        machine_let_run(machine);
-    }
+    machine_let_run(machine);
     pthread_mutex_unlock(&machine->lock);
 }
 
