@@ -7,6 +7,7 @@
 #include "vmm/vmm_commands.h"
 
 #include <errno.h>
+#include <string.h>
 
 /* No CPU of it runs. */
 static bool stands(const struct vmm_control *control)
@@ -21,13 +22,14 @@ static bool waits_for_room(const struct vmm_control *control)
     return stands(control) && control->waits_for_room;
 }
 
-/* QEMU's words for where a machine is. */
+/* QEMU's words for where a machine is. One that is pausing writes to its disks yet: who
+ * polls for "paused" may copy them then, so it is not said before STOP is. */
 static const char *status_word(const struct vmm_control *control)
 {
     static const char *const states[MACHINE_STATE_COUNT] = {
         [MACHINE_HELD] = "prelaunch",
         [MACHINE_RUNNING] = "running",
-        [MACHINE_PAUSING] = "paused", /* as QEMU has it */
+        [MACHINE_PAUSING] = "running",
         [MACHINE_PAUSED] = "paused",
     };
     static const char *const ends[MACHINE_END_COUNT] = {
@@ -38,7 +40,7 @@ static const char *status_word(const struct vmm_control *control)
         [MACHINE_END_BROKEN] = "internal-error",
     };
     enum machine_state state = machine_state(control->machine);
-    if (waits_for_room(control)) {
+    if (state == MACHINE_PAUSED && waits_for_room(control)) {
         return "io-error";
     }
     return state == MACHINE_ENDED ? ends[control->end] : states[state];
@@ -121,7 +123,7 @@ static int not_saved_check(const struct vmm_control *control, struct err *err)
                : 0;
 }
 
-/* It does not stand still after all: nobody has heard that it does. */
+/* It does not stand still after all. */
 static void pause_dropped(struct vmm_control *control)
 {
     struct err err = {0};
@@ -148,9 +150,8 @@ int vmm_control_set_going(struct vmm_control *control, struct err *err)
         control->waits_for_room = false;
         if (before == MACHINE_PAUSING) {
             pause_dropped(control);
-        } else {
-            qmp_server_event(control->server, "RESUME", NULL);
         }
+        qmp_server_event(control->server, "RESUME", NULL);
     }
     return r;
 }
@@ -161,11 +162,11 @@ static int
 query_status(void *context, const json_t *arguments, json_t **ret_result, struct err *err)
 {
     struct vmm_control *control = context;
+    const char *word = status_word(control);
     (void)arguments;
     (void)err;
-    *ret_result =
-        json_pack("{s:s, s:b, s:b}", "status", status_word(control), "running",
-                  machine_state(control->machine) == MACHINE_RUNNING, "singlestep", 0);
+    *ret_result = json_pack("{s:s, s:b, s:b}", "status", word, "running",
+                            strcmp(word, "running") == 0, "singlestep", 0);
     if (*ret_result != NULL &&
         (control->end == MACHINE_END_BROKEN || panic_cause(control) != NULL)) {
         (void)json_object_set_new(*ret_result, "reason",
@@ -246,7 +247,7 @@ system_reset(void *context, const json_t *arguments, json_t **ret_result, struct
         return r;
     }
     if (machine_state(control->machine) != MACHINE_RUNNING && !waits_for_room(control)) {
-        return err_set(err, BERTH_EPHASE, "the machine does not run");
+        return err_set(err, BERTH_EPHASE, "the machine does not run, or is to stop");
     }
     machine_reset(control->machine);
     return 0;

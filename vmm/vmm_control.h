@@ -10,17 +10,17 @@
  * not go on and is not reset. What its disks have in flight is waited for, but nobody
  * waits: stop is answered, after STOP, when nothing is (qmp_server.h says what is heard
  * before it), migrate at once, and the save is in "setup" until then; query-status says
- * "paused", and as `x-waits-for` whose disk it is; cont ends it, and is no RESUME of what
- * was no STOP; so does migrate_cancel of what has not begun. quit is answered, but the
+ * "running" until STOP, and as `x-waits-for` whose disk it is; cont ends it, with RESUME;
+ * so does migrate_cancel of what has not begun. quit is answered, but the
  * process ends when its disks let it. What else QEMU does not say: query-status of a
  * machine that could not go on has a `reason`. What a machine has done is asked for by
  * the words of docs/vmm-statistics.md. What a disk could not do is told by
  * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
  * (action "stop"), the machine stands still in "io-error" until cont, which tries again,
  * or system_reset, which drops the change and goes on; the guest knows of anything else
- * (action "report"), but of what a disk could not make durable when it left (action
- * "ignore", before DEVICE_DELETED) or when the machine ended (the same, the last that is
- * heard). Disks and NICs come and go by blockdev-add, netdev_add, device_add and
+ * (action "report"), but of what a disk could not write or make durable when it left
+ * (action "ignore", before DEVICE_DELETED) or when the machine ended (the same, the last
+ * that is heard). Disks and NICs come and go by blockdev-add, netdev_add, device_add and
  * device_del (vmm_plug.h), which an event DEVICE_DELETED follows when the guest has let
  * go. Threads: the poller's. Ownership: borrows the machine; owns the server.
  */

@@ -475,6 +475,34 @@ START_TEST(a_resume_that_is_lost_is_said_again)
 }
 END_TEST
 
+/* It was let go on by who was there before, which is heard by who comes now. _i: what was
+ * found. */
+START_TEST(one_that_was_found_standing_still_goes_on_when_it_says_so)
+{
+    static const char *const found[] = {"paused", "io-error"};
+    char status[64];
+    adopt();
+    greet();
+    (void)snprintf(status, sizeof(status), "{\"status\": \"%s\"}", found[_i]);
+    answer("query-status", "return", status);
+    turn_until(_i == 0 ? &pauses : &waits);
+    ck_assert(!engine_qmp_run_of(run)->running);
+    runs = 0;
+    if (_i == 0) {
+        ck_assert_int_eq(engine_qmp_cont(run, NULL), 0);
+        answer("\"cont\"", "return", "{}");
+        ck_assert_uint_eq(runs, 0); /* the event tells */
+    }
+
+    say_event("RESUME");
+
+    while (!engine_qmp_run_of(run)->running) {
+        uv_run(&loop, UV_RUN_ONCE);
+    }
+    ck_assert_uint_eq(runs, _i == 0);
+}
+END_TEST
+
 /* ---- what a program has counted ---- */
 
 static const struct engine_qmp_kind counting = {.ops = &ops,
@@ -840,6 +868,8 @@ int main(void)
     tcase_add_test(tests, one_that_has_begun_is_not_ended_for_its_silence);
     tcase_add_test(tests, a_daemon_that_stood_still_hears_first_whether_it_runs);
     tcase_add_test(tests, a_resume_that_is_lost_is_said_again);
+    tcase_add_loop_test(tests, one_that_was_found_standing_still_goes_on_when_it_says_so,
+                        0, 2);
     tcase_add_loop_test(tests, a_resume_that_is_lost_is_not_said_again_after_a_pause, 0,
                         2);
     tcase_add_test(tests,

@@ -20,7 +20,8 @@ trap 'exit 143' TERM
 kvm_machine_new "$artifacts" "$folder"
 tests=(vmm_kvm_probe_test vmm_kvm_calls_test vmm_vcpu_state_test vmm_machine_test vmm_machine_cpus_test
     vmm_machine_plug_test vmm_vmm_plug_test
-    vmm_machine_state_test vmm_ram_loader_test vmm_ram_pool_test vmm_vmm_control_test vmm_vhost_pair_test
+    vmm_machine_state_test vmm_ram_loader_test vmm_ram_pool_test vmm_vmm_control_test
+    vmm_vmm_control_stop_test vmm_vhost_pair_test
     vmm_kvm_stats_test vmm_vmm_cpu_stats_test
     vmm_micro_guest_test
     agent_resource_groups_test agent_engine_kvm_test agent_engine_kvm_full_test

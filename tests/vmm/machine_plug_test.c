@@ -502,6 +502,7 @@ START_TEST(what_comes_next_waits_until_it_has_left)
         ck_assert_uint_eq(gone_count, 1);
     } else {
         machine = machine_free(machine);
+        ck_assert_uint_eq(atomic_load(&sync_fault.done_count), 1);
     }
     ck_assert_int_eq(pthread_join(thread, NULL), 0);
 }
@@ -532,7 +533,6 @@ static const struct again_row {
     {{26, 0}, "devices and this one has"},
 };
 
-/* They came in one order and are named in another: the slots tell. */
 /* It has a request in flight when its guest, which has never driven it, lets it go. */
 static void leave_busy(void)
 {
@@ -540,7 +540,7 @@ static void leave_busy(void)
     struct virtio_device *disk = busy_disk_new(machine);
     ck_assert_int_eq(machine_add_virtio_in(machine, PCI_PLUG_FIRST, disk, "busy", NULL),
                      0);
-    busy_disk_ask(disk);
+    busy_disk_ask(disk, false);
     atomic_store(&busy_disk.is_held, true);
     run();
     while (atomic_load(&busy_disk.count) == 0) {
@@ -643,6 +643,7 @@ START_TEST(what_comes_while_a_disk_is_waited_for_stands_still_with_it)
 }
 END_TEST
 
+/* They came in one order and are named in another: the slots tell. */
 START_TEST(a_saved_machine_comes_back_to_the_same_devices_in_the_same_slots)
 {
     const struct again_row *row = &agains[_i];

@@ -19,6 +19,7 @@ static struct {
     pthread_t main;   /* whose syncs are counted apart */
     atomic_uint count;
     atomic_uint main_count;
+    atomic_uint done_count;
 } sync_fault;
 
 /* On the test's main thread, before each test. */
@@ -28,6 +29,7 @@ static inline void sync_fault_clear(void)
     atomic_store(&sync_fault.error, 0);
     atomic_store(&sync_fault.count, 0);
     atomic_store(&sync_fault.main_count, 0);
+    atomic_store(&sync_fault.done_count, 0);
     sync_fault.main = pthread_self();
 }
 
@@ -41,6 +43,9 @@ int fdatasync(int fd)
     while (atomic_load(&sync_fault.is_held)) {
         (void)sched_yield();
     }
-    errno = atomic_load(&sync_fault.error);
-    return errno != 0 ? -1 : (int)syscall(SYS_fdatasync, fd);
+    const int error = atomic_load(&sync_fault.error);
+    const int r = error != 0 ? -1 : (int)syscall(SYS_fdatasync, fd);
+    atomic_fetch_add(&sync_fault.done_count, 1);
+    errno = error != 0 ? error : errno;
+    return r;
 }

@@ -1,16 +1,13 @@
 /* Goal: a client drives a machine by QMP as it would drive QEMU, and hears in QEMU's
  * words how its guest ends. Method: kernels of a few bytes on a real KVM (77 without one;
  * tests/system/kvm_machine_test.sh runs this where there is one). */
-#include "busy_disk.h"
-#include "micro_kernel.h"
+#include "control_client.h"
 #include "plug_guest.h"
-#include "support/temp_dir.h"
 #include "support/test_main.h"
 #include "vmm/snapshot_file.h"
 #include "vmm/virtio_balloon.h"
 #include "vmm/virtio_block.h"
 #include "vmm/virtio_mem.h"
-#include "vmm/vmm_control.h"
 
 #include <check.h>
 
@@ -27,146 +24,20 @@
 #include <sys/socket.h>
 #include <sys/un.h>
 
-static int kvm_fd;
-static struct temp_dir dir;
-static struct poller *poller;
-static struct machine *machine;
-static struct vmm_control control;
-static struct boot_trace trace;
-static int client;
-static char heard[8192];
-static size_t heard_size;
-static const char *unwanted; /* NULL, or what must not come before what is heard */
-
-static void on_ended(void *context, enum machine_end end, const char *reason)
-{
-    vmm_control_ended(context, end, reason);
-}
-
-static void on_reset(void *context)
-{
-    vmm_control_reset(context);
-}
-
-static void on_paused(void *context)
-{
-    vmm_control_paused(context);
-}
-
-static void on_crash_loaded(void *context)
-{
-    vmm_control_crash_loaded(context);
-}
-
-static uint64_t plug_bytes; /* of the machine that is made next */
-static unsigned plug_cpus;
-static enum cpu_level cpu_level;
-
 /* of the disk that flushes when it is let */
 static atomic_bool flush_is_held;
 static atomic_int flush_result;
 static atomic_uint flush_count;
 static atomic_bool last_was_in_a_save; /* the flush */
 
-static void make(const void *code, size_t size)
+static void setup_flush(void)
 {
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    const struct machine_plan plan = {.kvm_fd = kvm_fd,
-                                      .cpu_count = 1,
-                                      .memory_bytes = UINT64_C(32) << 20,
-                                      .plug_bytes = plug_bytes,
-                                      .plug_cpus = plug_cpus,
-                                      .cpu_level = cpu_level,
-                                      .kernel_fd = micro_kernel(code, size),
-                                      .initrd_fd = -1,
-                                      .cmdline = "",
-                                      .poller = poller,
-                                      .events = {.ended = on_ended,
-                                                 .reset = on_reset,
-                                                 .paused = on_paused,
-                                                 .crash_loaded = on_crash_loaded,
-                                                 .context = &control},
-                                      .trace = &trace};
-    boot_trace_begin(&trace);
-    ck_assert_int_eq(machine_new(&plan, &machine, NULL), 0);
-    ck_assert_int_eq(machine_load(machine, NULL), 0);
-    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/qmp", dir.path);
-    int listener = socket(AF_UNIX, SOCK_STREAM | SOCK_NONBLOCK, 0);
-    ck_assert_int_eq(bind(listener, (struct sockaddr *)&address, sizeof(address)), 0);
-    ck_assert_int_eq(listen(listener, 1), 0);
-    ck_assert_int_eq(vmm_control_open(&control, machine, poller, "web-1", listener, NULL),
-                     0);
-    control.trace = &trace;
-    client = socket(AF_UNIX, SOCK_STREAM, 0);
-    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
-}
-
-static void setup(void)
-{
-    kvm_fd = open("/dev/kvm", O_RDWR | O_CLOEXEC);
-    temp_dir_init(&dir);
-    ck_assert_int_eq(poller_new(&poller, NULL), 0);
-    heard_size = 0;
-    unwanted = NULL;
-    plug_bytes = 0;
-    plug_cpus = 0;
-    cpu_level = CPU_HOST;
+    setup();
     atomic_store(&flush_is_held, false);
     atomic_store(&flush_result, 0);
     atomic_store(&flush_count, 0);
     atomic_store(&last_was_in_a_save, false);
-    busy_disk_clear();
 }
-
-static void teardown(void)
-{
-    busy_disk_clear();
-    (void)close(client);
-    vmm_control_close(&control);
-    machine = machine_free(machine);
-    poller_free(poller);
-    temp_dir_fini(&dir);
-    (void)close(kvm_fd);
-}
-
-/* Steps until the client has heard the words; what came before them is forgotten. */
-static void hear(const char *words)
-{
-    for (;;) {
-        ssize_t got = recv(client, heard + heard_size, sizeof(heard) - 1 - heard_size,
-                           MSG_DONTWAIT);
-        heard_size += got > 0 ? (size_t)got : 0;
-        heard[heard_size] = '\0';
-        const char *found = strstr(heard, words);
-        if (found != NULL) {
-            const char *bad = unwanted != NULL ? strstr(heard, unwanted) : NULL;
-            ck_assert(bad == NULL || bad >= found);
-            found += strlen(words);
-            heard_size -= (size_t)(found - heard);
-            memmove(heard, found, heard_size + 1);
-            return;
-        }
-        ck_assert_int_ge(poller_step(poller, 100), 0);
-    }
-}
-
-static void ask(const char *command)
-{
-    char text[128];
-    (void)snprintf(text, sizeof(text), "{\"execute\":\"%s\"}", command);
-    ck_assert_int_eq(send(client, text, strlen(text), MSG_NOSIGNAL), (int)strlen(text));
-}
-
-static void meet(void)
-{
-    hear("{\"QMP\"");
-    ask("qmp_capabilities");
-    hear("{\"return\":{}}");
-}
-
-static const uint8_t jump[] = {0xeb, 0xfe}; /* 1: jmp 1b */
-
-#define OUT(port, value) 0x66, 0xba, (port)&0xff, (port) >> 8, 0xb0, (value), 0xee
 
 START_TEST(a_machine_is_let_run_stopped_and_looked_at)
 {
@@ -359,28 +230,6 @@ START_TEST(the_balloon_is_asked_and_told_in_bytes_that_are_left)
     hear("\"actual\":33554432,\"target\":16777216"); /* no driver gives any */
 }
 END_TEST
-
-/* A command with arguments, and a descriptor with it unless that is -1. */
-static void ask_with(const char *command, const char *arguments, int descriptor)
-{
-    char text[256];
-    union {
-        struct cmsghdr part;
-        char room[CMSG_SPACE(sizeof(int))];
-    } with = {.part = {.cmsg_len = CMSG_LEN(sizeof(int)),
-                       .cmsg_level = SOL_SOCKET,
-                       .cmsg_type = SCM_RIGHTS}};
-    (void)snprintf(text, sizeof(text), "{\"execute\":\"%s\",\"arguments\":%s}", command,
-                   arguments);
-    struct iovec piece = {text, strlen(text)};
-    struct msghdr header = {.msg_iov = &piece, .msg_iovlen = 1};
-    if (descriptor >= 0) {
-        memcpy(CMSG_DATA(&with.part), &descriptor, sizeof(descriptor));
-        header.msg_control = &with;
-        header.msg_controllen = sizeof(with.room);
-    }
-    ck_assert_int_eq(sendmsg(client, &header, MSG_NOSIGNAL), (int)strlen(text));
-}
 
 #define PLUG(path, property, value) \
     "{\"path\":\"" path "\",\"property\":\"" property "\",\"value\":" value "}"
@@ -709,224 +558,6 @@ START_TEST(a_machine_that_ends_is_saved_no_more_when_its_disks_are_flushed)
 }
 END_TEST
 
-/* ---- a disk that hangs while its machine is to stand still ---- */
-
-static void say(const char *text)
-{
-    ck_assert_int_eq(send(client, text, strlen(text), MSG_NOSIGNAL), (int)strlen(text));
-}
-
-/* Of a machine that runs and has a request in flight. */
-static void run_with_busy_disk(void)
-{
-    make(jump, sizeof(jump));
-    (void)busy_disk_add(machine, "root");
-    meet();
-    ask("cont");
-    hear("\"event\":\"RESUME\"");
-    hear("{\"return\":{}}");
-    while (atomic_load(&busy_disk.count) == 0) {
-        (void)sched_yield();
-    }
-}
-
-START_TEST(a_stop_waits_for_a_disk_and_nobody_waits_with_it)
-{
-    run_with_busy_disk();
-    unwanted = "STOP";
-
-    say("{\"execute\":\"stop\",\"id\":1}{\"execute\":\"query-status\",\"id\":2}");
-
-    hear("{\"return\":{\"status\":\"paused\",\"running\":false,\"singlestep\":false,"
-         "\"x-waits-for\":\"root\"},\"id\":2}");
-    say("{\"execute\":\"query-blockstats\",\"id\":3}");
-    hear("\"id\":3}");
-    say("{\"execute\":\"system_reset\",\"id\":4}");
-    hear("the machine does not run");
-    say("{\"execute\":\"stop\",\"id\":5}");
-    hear("stop was said already");
-    unwanted = "\"id\":1";
-    atomic_store(&busy_disk.is_held, false);
-
-    hear("\"event\":\"STOP\"}\r\n");
-    unwanted = NULL;
-    hear("{\"return\":{},\"id\":1}");
-    ck_assert(busy_disk_answered(machine));
-    ck_assert_int_eq(machine_state(machine), MACHINE_PAUSED);
-    ask("query-status");
-    hear("\"singlestep\":false}}");
-    ask("cont");
-    hear("\"event\":\"RESUME\"");
-}
-END_TEST
-
-START_TEST(a_machine_that_does_not_come_to_stand_still_can_go_on)
-{
-    run_with_busy_disk();
-    say("{\"execute\":\"stop\",\"id\":1}");
-    unwanted = "RESUME";
-
-    say("{\"execute\":\"cont\",\"id\":2}");
-
-    hear("the machine was let run before it stood still\"},\"id\":1}");
-    hear("{\"return\":{},\"id\":2}");
-    ck_assert_int_eq(machine_state(machine), MACHINE_RUNNING);
-    atomic_store(&busy_disk.is_held, false);
-    unwanted = NULL;
-    ask("stop");
-    hear("\"event\":\"STOP\"");
-    hear("{\"return\":{}}");
-}
-END_TEST
-
-/* Who comes next hears it in place of who asked. */
-START_TEST(a_stop_outlives_its_client)
-{
-    struct sockaddr_un address = {.sun_family = AF_UNIX};
-    run_with_busy_disk();
-    ask("stop");
-    ask("query-name"); /* which waits */
-    while (machine_state(machine) == MACHINE_RUNNING) {
-        ck_assert_int_ge(poller_step(poller, -1), 0);
-    }
-    (void)close(client);
-
-    client = socket(AF_UNIX, SOCK_STREAM, 0);
-    (void)snprintf(address.sun_path, sizeof(address.sun_path), "%.80s/qmp", dir.path);
-    ck_assert_int_eq(connect(client, (struct sockaddr *)&address, sizeof(address)), 0);
-    meet();
-    ask("query-status");
-    hear("\"x-waits-for\":\"root\"");
-    ask("stop");
-    unwanted = "{\"return\":{}}";
-    while (!qmp_server_owes(control.server)) {
-        ck_assert_int_ge(poller_step(poller, -1), 0);
-    }
-    atomic_store(&busy_disk.is_held, false);
-
-    hear("\"event\":\"STOP\"}\r\n");
-    unwanted = NULL;
-    hear("{\"return\":{}}");
-}
-END_TEST
-
-START_TEST(a_save_is_set_up_until_a_disk_has_done)
-{
-    struct snapshot_file file;
-    const int fd = memfd_create("snapshot", MFD_CLOEXEC);
-    run_with_busy_disk();
-    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
-    hear("{\"return\":{}}");
-
-    ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
-
-    hear("\"data\":{\"status\":\"setup\"}");
-    hear("{\"return\":{}}");
-    ask("query-migrate");
-    hear("\"status\":\"setup\"");
-    ask("cont");
-    hear("the machine is being saved; migrate_cancel ends that");
-    ask_with("device_del", "{\"id\":\"root\"}", -1);
-    hear("the machine is being saved as it is");
-    ask("query-status");
-    hear("\"x-waits-for\":\"root\"");
-    unwanted = "\"status\":\"active\"";
-    atomic_store(&busy_disk.is_held, false);
-    hear("\"event\":\"STOP\"");
-    unwanted = NULL;
-    hear("\"status\":\"active\"");
-    hear("\"status\":\"completed\"");
-    ck_assert_int_eq(snapshot_file_open(fd, &file, NULL), 0);
-    (void)close(fd);
-}
-END_TEST
-
-/* _i: it was told to stop meanwhile. */
-START_TEST(a_save_that_is_set_up_can_be_cancelled)
-{
-    const int fd = memfd_create("snapshot", MFD_CLOEXEC);
-    run_with_busy_disk();
-    ask_with("getfd", "{\"fdname\":\"snap\"}", fd);
-    hear("{\"return\":{}}");
-    ask_with("migrate", "{\"uri\":\"fd:snap\"}", -1);
-    hear("{\"return\":{}}");
-    if (_i == 1) {
-        say("{\"execute\":\"stop\",\"id\":1}");
-    }
-    unwanted = _i == 1 ? "\"id\":1}" : "STOP";
-
-    say("{\"execute\":\"migrate_cancel\",\"id\":2}");
-
-    hear("{\"return\":{},\"id\":2}");
-    hear("\"status\":\"cancelled\"");
-    ask("query-migrate");
-    if (_i == 1) {
-        atomic_store(&busy_disk.is_held, false);
-        hear("\"event\":\"STOP\"");
-        unwanted = NULL;
-        hear("{\"return\":{},\"id\":1}");
-        hear("\"status\":\"cancelled\"");
-        ck_assert_int_eq(machine_state(machine), MACHINE_PAUSED);
-    } else {
-        hear("\"status\":\"cancelled\"");
-        ck_assert_int_eq(machine_state(machine), MACHINE_RUNNING);
-    }
-    (void)close(fd);
-}
-END_TEST
-
-/* Its end waits for the disk, and the guest has its answer by then. */
-START_TEST(quit_is_answered_while_a_disk_hangs)
-{
-    run_with_busy_disk();
-
-    say("{\"execute\":\"stop\",\"id\":1}{\"execute\":\"quit\",\"id\":2}");
-
-    ck_assert_int_eq(poller_run(poller), 0);
-    hear("host-qmp-quit");
-    hear("{\"return\":{},\"id\":2}");
-    ck_assert(!busy_disk_answered(machine));
-    atomic_store(&busy_disk.is_held, false);
-    vmm_control_halt(&control, machine);
-    ck_assert(busy_disk_answered(machine));
-    ck_assert_int_eq(machine_state(machine), MACHINE_PAUSED);
-}
-END_TEST
-
-/* _i: it is told to stop before that is known, and to go on after all. */
-START_TEST(a_guest_that_panics_over_its_disk_does_not_make_qmp_mute)
-{
-    static const uint8_t code[] = {
-        0x66, 0xba, 0x03, 0x06, 0xec, 0x84, 0xc0, 0x74, 0xfb, OUT(0x505, 0x01), 0xf4};
-    make(code, sizeof(code)); /* it panics when the power button is pressed */
-    (void)busy_disk_add(machine, "root");
-    meet();
-    ask("cont");
-    hear("{\"return\":{}}");
-    ask("system_powerdown");
-    hear("{\"return\":{}}");
-    while (machine_waits_for(machine) == NULL) {
-        ck_assert_int_ge(poller_step(poller, -1), 0);
-    }
-    unwanted = "GUEST_PANICKED";
-
-    ask("query-status");
-    hear("\"status\":\"running\",\"running\":true,\"singlestep\":false,"
-         "\"x-waits-for\":\"root\"");
-    say("{\"execute\":\"stop\",\"id\":\"s\"}");
-    if (_i == 1) {
-        say("{\"execute\":\"cont\",\"id\":\"c\"}");
-        hear("{\"return\":{},\"id\":\"c\"}");
-    }
-    atomic_store(&busy_disk.is_held, false);
-    if (_i == 0) {
-        hear("\"event\":\"STOP\"}\r\n{\"return\":{},\"id\":\"s\"}");
-    }
-    unwanted = NULL;
-    hear("GUEST_PANICKED");
-}
-END_TEST
-
 START_TEST(a_machine_is_saved_into_a_file_that_came_along)
 {
     struct snapshot_file file;
@@ -1072,7 +703,7 @@ int main(void)
     Suite *suite = suite_create("vmm_control");
     TCase *tests = tcase_create("vmm_control");
     tcase_set_timeout(tests, 60);
-    tcase_add_checked_fixture(tests, setup, teardown);
+    tcase_add_checked_fixture(tests, setup_flush, teardown);
     tcase_add_test(tests, a_machine_is_let_run_stopped_and_looked_at);
     tcase_add_loop_test(tests, an_end_is_told_and_stays_to_be_asked_for, 0,
                         sizeof(ends) / sizeof(ends[0]));
@@ -1095,14 +726,6 @@ int main(void)
     tcase_add_test(tests, a_save_that_is_cancelled_begins_with_no_other_disk);
     tcase_add_test(tests,
                    a_machine_that_ends_is_saved_no_more_when_its_disks_are_flushed);
-    tcase_add_test(tests, a_stop_waits_for_a_disk_and_nobody_waits_with_it);
-    tcase_add_test(tests, a_machine_that_does_not_come_to_stand_still_can_go_on);
-    tcase_add_test(tests, a_stop_outlives_its_client);
-    tcase_add_test(tests, a_save_is_set_up_until_a_disk_has_done);
-    tcase_add_loop_test(tests, a_save_that_is_set_up_can_be_cancelled, 0, 2);
-    tcase_add_test(tests, quit_is_answered_while_a_disk_hangs);
-    tcase_add_loop_test(tests, a_guest_that_panics_over_its_disk_does_not_make_qmp_mute,
-                        0, 2);
     tcase_add_test(tests, a_machine_is_saved_into_a_file_that_came_along);
     tcase_add_test(tests, what_is_no_file_for_a_machine_is_refused_and_the_guest_goes_on);
     tcase_add_test(tests, a_save_that_fails_says_why_and_the_guest_goes_on);
