@@ -75,10 +75,10 @@ def refused(call, *words):
     return None
 
 
-def settled(client, word):
-    """What query-migrate says when it no longer says the word."""
+def settled(client, *words):
+    """What query-migrate says when it no longer says one of the words."""
     deadline = time.monotonic() + 60
-    while client.GetMigrationStatus()["status"] == word and time.monotonic() < deadline:
+    while client.GetMigrationStatus()["status"] in words and time.monotonic() < deadline:
         time.sleep(0.05)
     return client.GetMigrationStatus()
 
@@ -119,7 +119,7 @@ with Machine() as machine:
         one._GetFd(file, "snapshot")  # as it hands over a tap: before the command, with a blank
         one.Execute("migrate", {"uri": "fd:snapshot"})
     os.close(file)
-    now = settled(client, "active")
+    now = settled(client, "setup", "active")
     check("it is saved", now["status"] == "completed" and now["ram"]["remaining"] == 0, now)
     check("and paused", machine.status() == "paused", machine.status())
     machine.execute("quit")
