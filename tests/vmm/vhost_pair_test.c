@@ -154,6 +154,18 @@ static void both_ways(uint8_t mark)
     ck_assert_mem_eq(got + HEADER, want, FRAME);
 }
 
+/* What the host's own stack has said on the link meanwhile may wait here for a buffer:
+ * the kernel has the queues when that is gone. */
+static void take_what_waits(void)
+{
+    while (virtio_net_kernel_pairs(device) == 0) {
+        const uint64_t in = guest_alloc(&guest, 2048);
+        guest_post(&guest, RX, &(struct guest_buffer){in, 2048, true}, 1);
+        guest_kick(&guest, RX);
+        (void)guest_wait(&guest, RX);
+    }
+}
+
 START_TEST(the_kernel_serves_a_driver_that_is_ready)
 {
     struct virtio_net_counters counters;
@@ -182,7 +194,7 @@ START_TEST(a_limit_brings_the_packets_here_and_its_end_gives_them_back)
     ck_assert_uint_eq(counters.packets, 1);
 
     virtio_net_limit(device, VIRTIO_NET_TRANSMIT, &none);
-    ck_assert_uint_eq(virtio_net_kernel_pairs(device), 1);
+    take_what_waits();
     both_ways(3);
     virtio_net_count(device, VIRTIO_NET_TRANSMIT, &counters);
     ck_assert_uint_eq(counters.packets, 1);
