@@ -203,8 +203,12 @@ int blob_holders_set(struct blob_holders *holders,
                      const struct msg_blob *blobs,
                      uint32_t count)
 {
-    const struct store *store = u64_map_get(holders->stores, host);
-    if (store_is(store, blobs, count) || (store == NULL && count == 0)) {
+    struct store *store = u64_map_get(holders->stores, host);
+    if (store_is(store, blobs, count)) {
+        memcpy(store->blobs, blobs, count * sizeof(*blobs)); /* checked by now, perhaps */
+        return 0;
+    }
+    if (store == NULL && count == 0) {
         return 0;
     }
     store_remove(holders, host);
@@ -241,6 +245,19 @@ bool blob_holders_has(const struct blob_holders *holders,
     for (uint32_t i = 0; content != NULL && i < content->count; i++) {
         if (content->hosts[i] == host) {
             return true;
+        }
+    }
+    return false;
+}
+
+bool blob_holders_checks(const struct blob_holders *holders,
+                         uint64_t host,
+                         const struct digest *sha256)
+{
+    const struct store *store = u64_map_get(holders->stores, host);
+    for (uint32_t i = 0; store != NULL && i < store->count; i++) {
+        if (digest_equal(&store->blobs[i].sha256, sha256)) {
+            return store->blobs[i].unchecked;
         }
     }
     return false;

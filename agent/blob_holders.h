@@ -39,6 +39,10 @@ struct blob_holder_pair blob_holders_of(const struct blob_holders *holders,
 bool blob_holders_has(const struct blob_holders *holders,
                       uint64_t host,
                       const struct digest *sha256);
+/* Whether it has said, too, that it still looks whether it is whole. */
+bool blob_holders_checks(const struct blob_holders *holders,
+                         uint64_t host,
+                         const struct digest *sha256);
 /* Whom this host should ask. */
 static inline uint64_t blob_holder_for(struct blob_holder_pair pair, uint64_t asker)
 {

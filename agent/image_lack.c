@@ -14,7 +14,8 @@ static bool content_lacks(const struct blob_holders *holders,
                           uint64_t *ret_from)
 {
     if (host != 0 && blob_holders_has(holders, host, sha256)) {
-        return false;
+        *ret_from = host;
+        return blob_holders_checks(holders, host, sha256);
     }
     *ret_from =
         blob_holder_for(blob_holders_of(holders, sha256, reachable, context), host);
@@ -38,8 +39,10 @@ bool image_lack_of(const struct state *state,
         uint64_t from = 0;
         if (content_lacks(holders, reachable, context, &artifact->sha256, host, &from) &&
             (!lacks || from == 0)) {
-            *ret_lack = (struct image_lack){
-                .role = artifact->role, .sha256 = artifact->sha256, .from = from};
+            *ret_lack = (struct image_lack){.role = artifact->role,
+                                            .sha256 = artifact->sha256,
+                                            .from = from,
+                                            .checks = from != 0 && from == host};
             memcpy(ret_lack->image, image->meta.name, sizeof(ret_lack->image));
             lacks = true;
             if (from == 0) {
@@ -58,6 +61,13 @@ void image_lack_tell(const struct image_lack *lack,
     const char *role = artifact_role_names[lack->role];
     const struct host *from = lack->from != 0 ? state_host(state, lack->from) : NULL;
     digest_format(&lack->sha256, hex);
+    if (lack->checks) {
+        (void)snprintf(ret_text, IMAGE_LACK_TEXT_SIZE,
+                       "its host checks image %s (%s) before it is used: is it still "
+                       "whole?",
+                       lack->image, role);
+        return;
+    }
     if (lack->from != 0) {
         (void)snprintf(ret_text, IMAGE_LACK_TEXT_SIZE,
                        "its host fetches image %s (%s) from %s", lack->image, role,

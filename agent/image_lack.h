@@ -1,5 +1,5 @@
 /* What keeps a VM from starting on the host it was given: contents of its image that the
- * host does not have.
+ * host does not have, or does not use yet.
  *
  * Shapes: struct image_lack is a value: the first of the image's contents that is not
  * there, and whom the host gets it from (0: nobody who can be asked holds it, so that the
@@ -18,10 +18,11 @@ struct image_lack {
     uint32_t role; /* enum artifact_role */
     struct digest sha256;
     uint64_t from; /* a host that holds it and can be asked; 0: none */
+    bool checks;   /* the host has it, and looks whether it is still whole */
 };
 
-/* Whether `host` lacks something of the image that the tenant means by that name; with
- * host 0, whether something of it is nowhere. */
+/* Whether `host` lacks or still checks something of the image that the tenant means by
+ * that name; with host 0, whether something of it is nowhere. */
 bool image_lack_of(const struct state *state,
                    const struct blob_holders *holders,
                    blob_holders_reachable *reachable,

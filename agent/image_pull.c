@@ -368,11 +368,11 @@ void image_pull_on_ask(struct image_pull *pull,
     struct serving *serving = calloc(1, sizeof(*serving));
     uint32_t size = ask->size < IMAGE_CHUNK_SIZE ? ask->size : IMAGE_CHUNK_SIZE;
     if (serving == NULL || size == 0 ||
+        !image_store_path(pull->store, &ask->sha256, serving->path) || /* unchecked */
         (serving->chunk.data.data = malloc(size)) == NULL) {
         free(serving);
         return; /* asked again */
     }
-    (void)image_store_path(pull->store, &ask->sha256, serving->path); /* it is there */
     serving->pull = pull;
     serving->asker = from->uid;
     serving->wanted_size = size;

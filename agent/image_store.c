@@ -31,37 +31,36 @@
 
 /* ---- files ---- */
 
-static void path_of(const struct image_store *store,
-                    const struct digest *digest,
-                    char *path,
-                    size_t size)
+void image_store_file_path(const struct image_store *store,
+                           const struct digest *digest,
+                           char ret_path[IMAGE_PATH_SIZE])
 {
     char hex[DIGEST_HEX_SIZE];
     digest_format(digest, hex);
-    (void)snprintf(path, size, "%s/%s", store->folder, hex); /* cut paths fail to open */
+    (void)snprintf(ret_path, IMAGE_PATH_SIZE, "%s/%s", store->folder, hex);
 }
 
 /* What was in a packed kernel. */
-static void unpacked_path_of(const struct image_store *store,
-                             const struct digest *digest,
-                             char *path,
-                             size_t size)
+void image_store_unpacked_path(const struct image_store *store,
+                               const struct digest *digest,
+                               char ret_path[IMAGE_PATH_SIZE])
 {
     char hex[DIGEST_HEX_SIZE];
     digest_format(digest, hex);
-    (void)snprintf(path, size, "%s/" KERNEL_UNPACK_FOLDER "/%s", store->folder, hex);
+    (void)snprintf(ret_path, IMAGE_PATH_SIZE, "%s/" KERNEL_UNPACK_FOLDER "/%s",
+                   store->folder, hex);
 }
 
-static uint64_t unpacked_bytes(const struct image_store *store,
-                               const struct digest *digest)
+uint64_t image_store_unpacked_bytes(const struct image_store *store,
+                                    const struct digest *digest)
 {
     char path[IMAGE_PATH_SIZE];
     struct stat info;
-    unpacked_path_of(store, digest, path, sizeof(path));
+    image_store_unpacked_path(store, digest, path);
     return lstat(path, &info) == 0 ? (uint64_t)info.st_size : 0; /* most have none */
 }
 
-static struct stored *stored_of(const struct image_store *store,
+struct stored *image_store_find(const struct image_store *store,
                                 const struct digest *digest)
 {
     for (unsigned i = 0; i < store->file_count; i++) {
@@ -72,7 +71,7 @@ static struct stored *stored_of(const struct image_store *store,
     return NULL;
 }
 
-static bool is_kept(const struct image_store *store, const struct digest *digest)
+bool image_store_is_kept(const struct image_store *store, const struct digest *digest)
 {
     for (unsigned i = 0; i < store->kept_count; i++) {
         if (digest_equal(&store->kept[i], digest)) {
@@ -82,20 +81,25 @@ static bool is_kept(const struct image_store *store, const struct digest *digest
     return false;
 }
 
-static void changed(struct image_store *store)
+void image_store_changed(struct image_store *store)
 {
     if (store->changed != NULL) {
         store->changed(store->changed_context);
     }
 }
 
+void image_store_unlist(struct image_store *store, struct stored *stored)
+{
+    *stored = store->files[--store->file_count];
+}
+
 /* And what was in it. 0, or why the file itself is still there. */
 static int files_unlink(const struct image_store *store, const struct digest *digest)
 {
     char path[IMAGE_PATH_SIZE];
-    path_of(store, digest, path, sizeof(path));
+    image_store_file_path(store, digest, path);
     const int r = unlink(path) == 0 || errno == ENOENT ? 0 : -errno;
-    unpacked_path_of(store, digest, path, sizeof(path));
+    image_store_unpacked_path(store, digest, path);
     (void)unlink(path); /* most have none; else the next start removes it */
     return r;
 }
@@ -111,7 +115,7 @@ static void drop(struct image_store *store, struct stored *stored)
     }
     log_info("images", "file was evicted", KV_STR("sha256", hex),
              KV_U64("bytes", stored->file.size_bytes));
-    *stored = store->files[--store->file_count];
+    image_store_unlist(store, stored);
 }
 
 /* The least recently used file that is not kept; NULL when all are. */
@@ -120,7 +124,7 @@ static struct stored *oldest(struct image_store *store)
     struct stored *found = NULL;
     for (unsigned i = 0; i < store->file_count; i++) {
         struct stored *stored = &store->files[i];
-        if (!is_kept(store, &stored->file.digest) &&
+        if (!image_store_is_kept(store, &stored->file.digest) &&
             (found == NULL || stored->used < found->used)) {
             found = stored;
         }
@@ -153,7 +157,7 @@ static uint64_t evictable_bytes(const struct image_store *store)
     uint64_t sum = 0;
     for (unsigned i = 0; i < store->file_count; i++) {
         const struct image_file *file = &store->files[i].file;
-        sum += is_kept(store, &file->digest)
+        sum += image_store_is_kept(store, &file->digest)
                    ? 0
                    : file->size_bytes + store->files[i].unpacked_bytes;
     }
@@ -181,7 +185,7 @@ int image_store_room(struct image_store *store,
             break; /* nothing goes in vain */
         }
         drop(store, stored);
-        changed(store);
+        image_store_changed(store);
     }
     format_bytes_human(size_bytes, need);
     format_bytes_human(room, have);
@@ -219,18 +223,28 @@ static void mark_used(struct image_store *store, struct stored *stored)
     if (stored->touched_ms != 0 && now_ms - stored->touched_ms < TOUCH_EVERY_MS) {
         return;
     }
-    path_of(store, &stored->file.digest, path, sizeof(path));
+    image_store_file_path(store, &stored->file.digest, path);
     (void)utimensat(AT_FDCWD, path, times,
                     AT_SYMLINK_NOFOLLOW); /* else it only looks older than it is */
     stored->touched_ms = now_ms;
+}
+
+/* A whole one is here again. */
+static void damaged_unlink(const struct image_store *store, const struct digest *digest)
+{
+    char path[IMAGE_PATH_SIZE];
+    char damaged[IMAGE_PATH_SIZE + sizeof(IMAGE_DAMAGED_SUFFIX)];
+    image_store_file_path(store, digest, path);
+    (void)snprintf(damaged, sizeof(damaged), "%s" IMAGE_DAMAGED_SUFFIX, path);
+    (void)unlink(damaged); /* most have none */
 }
 
 int image_store_enter(struct image_store *store,
                       const struct digest *digest,
                       uint64_t size_bytes)
 {
-    struct stored *stored = stored_of(store, digest);
-    const uint64_t within = unpacked_bytes(store, digest);
+    struct stored *stored = image_store_find(store, digest);
+    const uint64_t within = image_store_unpacked_bytes(store, digest);
     if (stored == NULL) {
         evict_for(store, size_bytes + within);
         if (store->file_count == IMAGE_STORE_FILES_MAX) {
@@ -238,11 +252,14 @@ int image_store_enter(struct image_store *store,
             return BERTH_EFULL;
         }
         stored = &store->files[store->file_count++];
-        *stored = (struct stored){.file = {.digest = *digest, .size_bytes = size_bytes}};
+        *stored = (struct stored){.file = {.digest = *digest}};
     }
+    stored->file.size_bytes = size_bytes;
+    stored->file.unchecked = false;
+    damaged_unlink(store, digest);
     stored->unpacked_bytes = within;
     mark_used(store, stored);
-    changed(store);
+    image_store_changed(store);
     return 0;
 }
 
@@ -280,7 +297,9 @@ static void load_entry(void *context, const char *name)
     }
     list->items = items;
     list->items[list->count++] = (struct found){
-        .file = {.digest = digest, .size_bytes = (uint64_t)info.st_size},
+        .file = {.digest = digest,
+                 .size_bytes = (uint64_t)info.st_size,
+                 .unchecked = true},
         .used = info.st_mtim,
     };
 }
@@ -305,10 +324,11 @@ static void load_found(struct image_store *store, struct found_list *list)
         if (store->file_count == IMAGE_STORE_FILES_MAX) {
             drop(store, oldest(store));
         }
-        store->files[store->file_count++] = (struct stored){
-            .file = list->items[i].file,
-            .unpacked_bytes = unpacked_bytes(store, &list->items[i].file.digest),
-            .used = ++store->use_clock};
+        store->files[store->file_count++] =
+            (struct stored){.file = list->items[i].file,
+                            .unpacked_bytes = image_store_unpacked_bytes(
+                                store, &list->items[i].file.digest),
+                            .used = ++store->use_clock};
     }
 }
 
@@ -319,7 +339,7 @@ static void unpacked_entry(void *context, const char *name)
     struct digest digest;
     char path[IMAGE_PATH_SIZE];
     if (name[0] != '.' &&
-        (digest_parse(name, &digest) != 0 || stored_of(store, &digest) == NULL)) {
+        (digest_parse(name, &digest) != 0 || image_store_find(store, &digest) == NULL)) {
         (void)snprintf(path, sizeof(path), "%s/" KERNEL_UNPACK_FOLDER "/%s",
                        store->folder, name);
         (void)unlink(path); /* tried again at the next start */
@@ -392,8 +412,10 @@ int image_store_open(uv_loop_t *loop,
     list_init(&store->parts);
     store->fetching = work_pool_new(loop, FETCH_THREADS, IMAGE_STORE_FETCHES_MAX);
     store->finishing = work_pool_new(loop, FINISH_THREADS, FINISH_QUEUE);
+    store->checking = work_pool_new(loop, IMAGE_CHECK_THREADS, IMAGE_CHECK_THREADS);
     store->unpacking = work_pool_new(loop, UNPACK_THREADS, UNPACK_QUEUE);
-    if (store->fetching == NULL || store->finishing == NULL || store->unpacking == NULL) {
+    if (store->fetching == NULL || store->finishing == NULL || store->checking == NULL ||
+        store->unpacking == NULL) {
         image_store_close(store);
         return err_sys(err, -ENOMEM, "open the image store");
     }
@@ -406,6 +428,7 @@ int image_store_open(uv_loop_t *loop,
         image_store_close(store);
         return r;
     }
+    image_store_check(store);
     *ret_store = store;
     return 0;
 }
@@ -416,7 +439,7 @@ bool image_store_has(const struct image_store *store,
                      const struct digest *digest,
                      uint64_t *ret_size_bytes)
 {
-    const struct stored *stored = stored_of(store, digest);
+    const struct stored *stored = image_store_find(store, digest);
     if (stored != NULL && ret_size_bytes != NULL) {
         *ret_size_bytes = stored->file.size_bytes;
     }
@@ -427,12 +450,16 @@ bool image_store_path(struct image_store *store,
                       const struct digest *digest,
                       char ret_path[IMAGE_PATH_SIZE])
 {
-    struct stored *stored = stored_of(store, digest);
+    struct stored *stored = image_store_find(store, digest);
     if (stored == NULL) {
         return false;
     }
     mark_used(store, stored);
-    path_of(store, digest, ret_path, IMAGE_PATH_SIZE);
+    if (stored->file.unchecked) {
+        image_store_check_soon(store, stored);
+        return false;
+    }
+    image_store_file_path(store, digest, ret_path);
     return true;
 }
 
@@ -507,6 +534,7 @@ struct image_store *image_store_close(struct image_store *store)
     }
     work_pool_close(store->fetching);
     work_pool_close(store->finishing);
+    work_pool_close(store->checking);
     work_pool_close(store->unpacking);
     free(store->kept);
     free(store->folder);

@@ -17,6 +17,11 @@
  * BERTH_ECORRUPT (digest differs: both are named), BERTH_EINVALID (a disk image that is
  * not taken, agent/disk_format.h), BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno.
  * Limits: below.
+ *
+ * What was there at the open is hashed again before anybody gets it: from the beginning
+ * on, what was used last first, and before all what is asked for. A file that is damaged
+ * is dropped, which is told like any change; is it kept (image_store_keep), it stays as
+ * <64 hex>.damaged until a whole one comes, for the disks of VMs may lie on it.
  */
 #pragma once
 
@@ -53,7 +58,8 @@ struct image_store *image_store_close(struct image_store *store);
 bool image_store_has(const struct image_store *store,
                      const struct digest *digest,
                      uint64_t *ret_size_bytes);
-/* Where it is; false when it is not there. Marks it as used. */
+/* Where it is; false when it is not there, or when it is still to be checked: that is
+ * told as a change. Marks it as used. */
 bool image_store_path(struct image_store *store,
                       const struct digest *digest,
                       char ret_path[IMAGE_PATH_SIZE]);
@@ -66,12 +72,13 @@ int image_store_keep(struct image_store *store,
 struct image_file {
     struct digest digest;
     uint64_t size_bytes;
+    bool unchecked; /* since the open: nobody gets it yet */
 };
 /* All complete files, by digest; the count, at most max. */
 unsigned image_store_list(const struct image_store *store,
                           struct image_file *ret_files,
                           unsigned max);
-/* Runs whenever a file was added or evicted (one subscriber). */
+/* Runs whenever a file was added, checked, dropped or evicted (one subscriber). */
 void image_store_on_change(struct image_store *store,
                            void (*fn)(void *context),
                            void *context);

@@ -4,9 +4,9 @@
  * Shapes: struct image_store; struct store_work, a file on its way in, which belongs to a
  * writer or part while that is open, then to the store's threads until its end is told.
  * Files: image_store.c (what is there, and room for more), image_store_work.c (the end of
- * each way in), image_store_fetch.c, image_writer.c and image_part.c (the three ways).
- * Threads: the loop's; of a work its threads touch `file` alone. Errors and limits: those
- * of agent/image_store.h.
+ * each way in), image_store_check.c (what was there at the open), image_store_fetch.c,
+ * image_writer.c and image_part.c (the three ways). Threads: the loop's; of a work its
+ * threads touch `file` alone. Errors and limits: those of agent/image_store.h.
  */
 #pragma once
 
@@ -14,13 +14,19 @@
 #include "agent/image_work.h"
 #include "base/list.h"
 
-#define IMAGE_PART_SUFFIX ".part"
+#define IMAGE_PART_SUFFIX    ".part"
+#define IMAGE_DAMAGED_SUFFIX ".damaged"
+/* One for what was used last, one that is left to what somebody waits for. */
+#define IMAGE_CHECK_THREADS 2u
 
 struct stored {
     struct image_file file;
     uint64_t unpacked_bytes; /* of what was in it */
     uint64_t used;           /* counts up with each use: the smallest is the oldest */
     uint64_t touched_ms; /* loop time at which the file's time was set; 0: not by us */
+    bool checking;       /* a thread hashes it */
+    bool waited_for;     /* it was asked for before it was checked */
+    bool check_failed;   /* it could not be read now; tried again when it is asked for */
 };
 
 struct image_store {
@@ -39,6 +45,8 @@ struct image_store {
     const char *fetcher;  /* NULL: ours */
     const char *unpacker; /* the same */
     struct work_pool *finishing;
+    struct work_pool *checking;
+    unsigned checking_count;
     struct work_pool *unpacking; /* of its own: a kernel that is slow holds up kernels */
     struct list works;           /* on the threads */
     struct list parts;           /* open parts */
@@ -58,6 +66,21 @@ struct store_work {
 };
 
 /* ---- image_store.c ---- */
+struct stored *image_store_find(const struct image_store *store,
+                                const struct digest *digest);
+/* Cut where they do not fit, and then they fail to open. */
+void image_store_file_path(const struct image_store *store,
+                           const struct digest *digest,
+                           char ret_path[IMAGE_PATH_SIZE]);
+void image_store_unpacked_path(const struct image_store *store,
+                               const struct digest *digest,
+                               char ret_path[IMAGE_PATH_SIZE]);
+uint64_t image_store_unpacked_bytes(const struct image_store *store,
+                                    const struct digest *digest);
+bool image_store_is_kept(const struct image_store *store, const struct digest *digest);
+/* Off the list; its files are the caller's. */
+void image_store_unlist(struct image_store *store, struct stored *stored);
+void image_store_changed(struct image_store *store);
 /* Room on the disk for size_bytes beside what is promised to others; files that nobody
  * keeps go for it. BERTH_EDISKFULL says how much there is. */
 int image_store_room(struct image_store *store,
@@ -72,6 +95,12 @@ int image_store_size_check(const struct image_store *store,
 int image_store_enter(struct image_store *store,
                       const struct digest *digest,
                       uint64_t size_bytes);
+
+/* ---- image_store_check.c ---- */
+/* Gives the threads what is to be checked next. */
+void image_store_check(struct image_store *store);
+/* It is asked for: before what is not. */
+void image_store_check_soon(struct image_store *store, struct stored *stored);
 
 /* ---- image_store_work.c ---- */
 struct store_work *store_work_of(struct work_job *job);

@@ -2,6 +2,7 @@
 
 #include "agent/disk_format.h"
 #include "agent/disk_room.h"
+#include "agent/file_digest.h"
 #include "agent/image_fetch.h"
 #include "agent/kernel_unpack.h"
 #include "base/cleanup.h"
@@ -15,8 +16,6 @@
 #include <stdlib.h>
 #include <sys/stat.h>
 #include <unistd.h>
-
-#define HASH_BUFFER (32u << 10) /* on the stack of the thread, which keeps it */
 
 static struct image_work *work_of(struct work_job *job)
 {
@@ -122,25 +121,16 @@ void image_work_fetch(struct work_job *job)
  * --------------------------------------------------------------------------------------
  */
 
+static bool work_is_wanted(void *context)
+{
+    const struct image_work *work = context;
+    return !work_job_cancelled(&work->job);
+}
+
 static int hash_file(struct image_work *work)
 {
-    uint8_t buffer[HASH_BUFFER];
-    struct digest_stream stream;
-    ssize_t size;
-    if (lseek(work->fd, 0, SEEK_SET) < 0) {
-        return -errno;
-    }
-    digest_start(&stream);
-    work->size_bytes = 0;
-    while ((size = fd_read_full(work->fd, buffer, HASH_BUFFER)) > 0) {
-        digest_update(&stream, buffer, (size_t)size);
-        work->size_bytes += (uint64_t)size;
-        if (work_job_cancelled(&work->job)) {
-            return BERTH_ECLOSED;
-        }
-    }
-    digest_finish(&stream, &work->digest);
-    return size < 0 ? (int)size : 0;
+    return file_digest(work->fd, UINT64_MAX, work_is_wanted, work, &work->digest,
+                       &work->size_bytes);
 }
 
 static bool is_expected(struct image_work *work)
@@ -210,12 +200,6 @@ void image_work_finish(struct work_job *job)
  * --------------------------------------------------------------------------------------
  */
 
-static bool unpack_is_wanted(void *context)
-{
-    const struct image_work *work = context;
-    return !work_job_cancelled(&work->job);
-}
-
 void image_work_unpack_missed(const struct image_work *work, const char *why)
 {
     char hex[DIGEST_HEX_SIZE];
@@ -238,10 +222,44 @@ void image_work_unpack(struct work_job *job)
                                          .name = hex,
                                          .tmp_path = tmp_path,
                                          .reserve_bytes = work->reserve_bytes,
-                                         .is_wanted = unpack_is_wanted,
+                                         .is_wanted = work_is_wanted,
                                          .context = work};
     if (kernel_unpack(&unpack, &err) < 0) {
         image_work_unpack_missed(work, err.text);
+    }
+}
+
+/* ---- what is there already
+ * --------------------------------------------------------------------------------------
+ */
+
+static void within_check(struct image_work *work, const char *hex)
+{
+    struct err err = {0};
+    const struct kernel_unpack unpack = {.folder = work->final_folder,
+                                         .name = hex,
+                                         .is_wanted = work_is_wanted,
+                                         .context = work};
+    if (kernel_unpacked_check(&unpack, &err) < 0) {
+        log_warn("images", "what was in a kernel is thrown away and unpacked anew",
+                 KV_STR("sha256", hex), KV_STR("why", err.text));
+        work->is_packed = kernel_unpack_fits(work->fd);
+    }
+}
+
+void image_work_check(struct work_job *job)
+{
+    struct image_work *work = work_of(job);
+    char hex[DIGEST_HEX_SIZE];
+    char path[IMAGE_PATH_SIZE + DIGEST_HEX_SIZE + 1];
+    digest_format(&work->expected, hex);
+    (void)snprintf(path, sizeof(path), "%s/%s", work->final_folder, hex);
+    work->fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0, NULL);
+    const int r = work->fd < 0 ? work->fd : hash_file(work);
+    if (r < 0) {
+        work_fault(work, r, "read it");
+    } else if (is_expected(work)) {
+        within_check(work, hex);
     }
 }
 

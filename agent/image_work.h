@@ -1,5 +1,5 @@
 /* A file on its way into the image store, off the loop: fetched, hashed, checked, synced
- * and given its name.
+ * and given its name; and hashed again when it lay there at a start.
  *
  * Shapes: struct image_work is what a thread needs to know and what it has found; the
  * store (image_store_work.c) fills it, submits its job (base/work_pool.h) and takes the
@@ -47,6 +47,9 @@ void image_work_finish(struct work_job *job);
  * that cannot be unpacked is as good as it came: that is logged, and no fault. */
 void image_work_unpack(struct work_job *job);
 void image_work_unpack_missed(const struct image_work *work, const char *why);
+/* Of a file that has its name, `expected`: hashes it, and looks whether what was in it is
+ * what was kept; if not, that is removed, and is_packed says to unpack anew. */
+void image_work_check(struct work_job *job);
 /* Closes the file; removes it when it did not become what it should and is not to be
  * kept. */
 void image_work_fini(struct image_work *work);

@@ -1,6 +1,7 @@
 #include "agent/kernel_unpack.h"
 
 #include "agent/disk_room.h"
+#include "agent/file_digest.h"
 #include "agent/program_spawn.h"
 #include "base/cleanup.h"
 #include "base/clock.h"
@@ -138,6 +139,19 @@ process_run(const struct kernel_unpack *unpack, uint64_t room, int to, struct er
 
 /* ---- the file ---- */
 
+_Static_assert(KERNEL_UNPACK_SEAL == DIGEST_SIZE, "a digest is the seal");
+
+/* Leaves the offset behind it. */
+static int seal(const struct kernel_unpack *unpack, int to, struct err *err)
+{
+    struct digest digest;
+    uint64_t size_bytes = 0;
+    int r = file_digest(to, UINT64_MAX, unpack->is_wanted, unpack->context, &digest,
+                        &size_bytes);
+    r = r < 0 ? r : fd_write_full(to, digest.bytes, sizeof(digest.bytes));
+    return r < 0 ? err_sys(err, r, "unpack: seal it") : 0;
+}
+
 /* Durable first, so that the name never stands for less. */
 static int give_name(const struct kernel_unpack *unpack, int to, struct err *err)
 {
@@ -148,6 +162,7 @@ static int give_name(const struct kernel_unpack *unpack, int to, struct err *err
         return err_sys(err, -ENOMEM, "unpack");
     }
     int r = fd_make_folders(folder, err);
+    r = r < 0 ? r : seal(unpack, to, err);
     if (r < 0) {
         return r;
     }
@@ -185,5 +200,50 @@ int kernel_unpack(const struct kernel_unpack *unpack, struct err *err)
     r = process_run(unpack, room, to, err);
     r = r == 1 ? give_name(unpack, to, err) : r;
     (void)unlink(unpack->tmp_path); /* gone already when it has its name */
+    return r;
+}
+
+/* ---- later ---- */
+
+/* Of an open one. */
+static int seal_check(const struct kernel_unpack *unpack, int fd, struct err *err)
+{
+    struct digest digest;
+    struct digest kept;
+    uint64_t size_bytes = 0;
+    struct stat status;
+    if (fstat(fd, &status) < 0) {
+        return err_sys(err, -errno, "look at it");
+    }
+    if (status.st_size < (off_t)KERNEL_UNPACK_SEAL) {
+        return err_set(err, BERTH_ECORRUPT, "it is cut short");
+    }
+    int r = file_digest(fd, (uint64_t)status.st_size - KERNEL_UNPACK_SEAL,
+                        unpack->is_wanted, unpack->context, &digest, &size_bytes);
+    if (r < 0) {
+        return err_sys(err, r, "read it");
+    }
+    const ssize_t got = fd_read_full(fd, kept.bytes, sizeof(kept.bytes));
+    return got == (ssize_t)sizeof(kept.bytes) && digest_equal(&digest, &kept)
+               ? 0
+               : err_set(err, BERTH_ECORRUPT,
+                         "its SHA-256 is not the one that was kept with it");
+}
+
+int kernel_unpacked_check(const struct kernel_unpack *unpack, struct err *err)
+{
+    CLEANUP_FREE char *path = NULL;
+    if (asprintf(&path, "%s/" KERNEL_UNPACK_FOLDER "/%s", unpack->folder, unpack->name) <
+        0) {
+        return err_sys(err, -ENOMEM, "look at it");
+    }
+    CLEANUP_FD int fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0, err);
+    if (fd == -ENOENT) {
+        return 0; /* most have none */
+    }
+    const int r = fd < 0 ? fd : seal_check(unpack, fd, err);
+    if (r < 0 && r != BERTH_ECLOSED) {
+        (void)unlink(path); /* made anew, or the kernel boots as it came */
+    }
     return r;
 }

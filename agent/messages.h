@@ -123,7 +123,9 @@ RECORD_DECLARE(msg_snapshot_seen, MSG_SNAPSHOT_SEEN_FIELDS)
     F(S, 1, DIGEST, sha256, "sha256", none, 0, 0, 0, 0, "content")               \
     F(S, 2, U64, size_bytes, "size", UNIT_BYTES, 0, 0, UINT64_MAX, 0, "content") \
     F(S, 3, U64, holder, "holder", UNIT_NONE, 0, 0, UINT64_MAX, 0,               \
-      "a host that has it; 0: none known")
+      "a host that has it; 0: none known")                                       \
+    F(S, 4, BOOL, unchecked, "unchecked", none, 0, 0, 1, 0,                      \
+      "the host that says it looks first whether it is still whole")
 RECORD_DECLARE(msg_blob, MSG_BLOB_FIELDS)
 enum fence_health {
     FENCE_HEALTH_UNKNOWN = 0, /* a host that does not say */

@@ -98,7 +98,7 @@ static char *artifact_slot(struct engine_vm *vm, uint32_t role)
     }
 }
 
-/* All boot material here? Fills the paths. */
+/* All boot material here, and whole? Fills the paths. */
 static bool
 images_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
 {
@@ -113,6 +113,34 @@ images_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm
         memcpy(artifact_slot(vm, artifact->role), path, strlen(path) + 1);
     }
     return true;
+}
+
+/* The image's disk that disks lie on, if they do, is whole? One that is not here any more
+ * is missed by the start, which says so. */
+static bool base_ready(struct worker *worker, const char *path)
+{
+    struct digest digest;
+    char same[IMAGE_PATH_SIZE];
+    return !worker_base_digest(path, &digest) ||
+           !image_store_has(worker->config.images, &digest, NULL) ||
+           image_store_path(worker->config.images, &digest, same);
+}
+
+/* The same of what a start finds instead of the image: the disks of the run before, and
+ * those of a snapshot. Fills the path of the first. */
+static bool
+bases_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
+{
+    char path[ENGINE_PATH_SIZE];
+    /* On what they were made on, whatever the image is now. */
+    if (order->disk_epoch != 0 &&
+        vm_supervisor_base(worker->supervisor, order->vm, vm->disk_path) &&
+        !base_ready(worker, vm->disk_path)) {
+        return false;
+    }
+    return order->restore == 0 ||
+           !vm_supervisor_snapshot_base(worker->supervisor, order->restore, path) ||
+           base_ready(worker, path);
 }
 
 /* 0: the orders do not have it. */
@@ -210,9 +238,8 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     vm.disk_epoch = order->disk_epoch;
     vm.restore = order->restore;
     vm.vm.memory_is_lazy = order->restore_lazy;
-    if (order->disk_epoch !=
-        0) { /* on what they were made on, whatever the image is now */
-        (void)vm_supervisor_base(worker->supervisor, order->vm, vm.vm.disk_path);
+    if (!bases_ready(worker, order, &vm.vm)) {
+        return; /* likewise */
     }
     if (!networks_ready(worker, order, &vm.vm)) {
         if (network_refused(worker, order, &err)) {
@@ -676,6 +703,7 @@ void worker_vm_changed(void *context, const struct vm_report *report)
 void worker_images_changed(void *context)
 {
     struct worker *worker = context;
+    image_pull_want(worker->pull, &worker->orders.blobs); /* one may have been dropped */
     loop_post_send(worker->reconcile_post);
     loop_post_send(worker->heartbeat_post);
 }

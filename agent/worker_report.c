@@ -186,6 +186,7 @@ static int blobs_fill(struct worker *worker, struct msg_blob_list *list)
     for (unsigned i = 0; i < count; i++) {
         list->items[i].sha256 = files[i].digest;
         list->items[i].size_bytes = files[i].size_bytes;
+        list->items[i].unchecked = files[i].unchecked;
     }
     return 0;
 }
