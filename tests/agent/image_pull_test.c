@@ -278,6 +278,54 @@ START_TEST(a_corrupted_image_is_refused_and_pulled_again_when_it_is_mended)
 }
 END_TEST
 
+static void flip(unsigned index)
+{
+    char *path = file_of(index);
+    const uint8_t wrong = (uint8_t)~content[SIZE / 2];
+    ck_assert_int_eq(chmod(path, 0600), 0);
+    int fd = open(path, O_WRONLY | O_CLOEXEC);
+    ck_assert_int_ge(fd, 0);
+    ck_assert_int_eq(pwrite(fd, &wrong, 1, SIZE / 2), 1);
+    ck_assert_int_eq(close(fd), 0);
+    free(path);
+}
+
+START_TEST(what_a_holder_has_not_checked_yet_is_not_sent)
+{
+    start(2);
+    hold(0);
+    site_close(0);
+    flip(0);
+    site_open(0);
+
+    want(1, SIZE, 1);
+    RACK_WAIT(strstr(reason(1), "does not") != NULL);
+
+    ck_assert(!has(0)); /* it has looked */
+    ck_assert_uint_eq(image_pull_bytes_total(sites[1].pull), 0);
+    stop();
+}
+END_TEST
+
+START_TEST(what_was_damaged_is_pulled_again)
+{
+    start(2);
+    hold(0);
+    hold(1);
+    site_close(1);
+    flip(1);
+    site_open(1);
+    RACK_WAIT(!has(1));
+
+    want(1, SIZE, 1);
+    RACK_WAIT(has(1));
+
+    assert_whole(1);
+    ck_assert_uint_eq(image_pull_bytes_total(sites[1].pull), SIZE);
+    stop();
+}
+END_TEST
+
 START_TEST(a_holder_that_dies_in_the_middle_is_followed_by_another)
 {
     start(3);
@@ -418,6 +466,8 @@ int main(void)
     tcase_add_test(tests, a_part_that_is_complete_needs_no_holder);
     tcase_add_test(tests,
                    a_corrupted_image_is_refused_and_pulled_again_when_it_is_mended);
+    tcase_add_test(tests, what_a_holder_has_not_checked_yet_is_not_sent);
+    tcase_add_test(tests, what_was_damaged_is_pulled_again);
     tcase_add_loop_test(tests, a_holder_that_dies_in_the_middle_is_followed_by_another, 0,
                         2);
     tcase_add_test(tests, a_holder_that_has_it_no_longer_says_so);

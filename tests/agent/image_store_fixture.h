@@ -3,13 +3,17 @@
  * `start` and `stop` are a test's checked fixture; those of a small disk need root, for
  * the disk is a tmpfs in a mount namespace of the test's own. What is stored is short
  * texts, each named by itself: upload("kernel", NULL), has("kernel"). The last answer of
- * an image_done is in `answer`; wait_for_answer turns the loop until there is one.
+ * an image_done is in `answer`; wait_for_answer turns the loop until there is one. What
+ * comes out of kernel_text("1") is "within", by a program in `programs`, which is the
+ * test's to make and remove.
  */
 #pragma once
 
 #include "agent/image_part.h"
 #include "agent/image_store.h"
 #include "agent/image_writer.h"
+#include "agent/kernel_unpack.h"
+#include "base/cleanup.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
@@ -19,10 +23,12 @@
 #include <stdlib.h>
 #include <string.h>
 #include <sys/mount.h>
+#include <sys/stat.h>
 
 #define LIMIT 100
 
 static struct temp_dir dir;
+static struct temp_dir programs;
 static uv_loop_t loop;
 static struct image_store *store;
 static unsigned changes;
@@ -130,6 +136,17 @@ static inline bool has(const char *text)
     return image_store_has(store, &digest, NULL);
 }
 
+/* Once it was checked. */
+static inline void use(const char *text)
+{
+    char path[IMAGE_PATH_SIZE];
+    struct digest digest = digest_of_text(text);
+    while (!image_store_path(store, &digest, path)) {
+        ck_assert(has(text));
+        ck_assert_msg(uv_run(&loop, UV_RUN_ONCE) != 0, "nothing is under way");
+    }
+}
+
 static inline void keep(const char *text)
 {
     struct digest digest = digest_of_text(text);
@@ -176,6 +193,60 @@ part_open(const char *whole, uint64_t size_bytes, uint64_t expected_offset)
     ck_assert_msg(part != NULL, "%s", err.text);
     ck_assert_uint_eq(offset, expected_offset);
     return part;
+}
+
+/* ---- packed kernels ---- */
+
+#define KERNEL_MAGIC_AT 0x202
+
+/* Begins as a bzImage does. */
+static inline const char *kernel_text_only(char last)
+{
+    static char text[KERNEL_MAGIC_AT + 6];
+    memset(text, 'k', KERNEL_MAGIC_AT);
+    memcpy(text + KERNEL_MAGIC_AT, "HdrS", 4);
+    text[KERNEL_MAGIC_AT + 4] = last;
+    return text;
+}
+
+/* The program that stands for berth-unpack writes "within". */
+static inline const char *kernel_text(char last)
+{
+    CLEANUP_FREE char *script = temp_dir_path(&programs, "unpack");
+    static char program[256];
+    temp_dir_write(&programs, "unpack", "#!/bin/sh\nprintf within\n");
+    ck_assert_int_eq(chmod(script, 0700), 0);
+    (void)snprintf(program, sizeof(program), "%s", script);
+    image_store_use_unpacker(store, program);
+    return kernel_text_only(last);
+}
+
+static inline char *within_path(const char *text)
+{
+    char name[DIGEST_HEX_SIZE + sizeof("unpacked/")];
+    char hex[DIGEST_HEX_SIZE];
+    struct digest digest = digest_of_text(text);
+    digest_format(&digest, hex);
+    (void)snprintf(name, sizeof(name), "unpacked/%s", hex);
+    return temp_dir_path(&dir, name);
+}
+
+/* Sealed, and to the byte. */
+static inline bool has_within(const char *text)
+{
+    static const char within[] = "within";
+    uint8_t sealed[sizeof(within) - 1 + KERNEL_UNPACK_SEAL];
+    uint8_t got[sizeof(sealed) + 1];
+    struct digest digest = digest_of_text(within);
+    memcpy(sealed, within, sizeof(within) - 1);
+    memcpy(sealed + sizeof(within) - 1, digest.bytes, KERNEL_UNPACK_SEAL);
+    CLEANUP_FREE char *path = within_path(text);
+    FILE *file = fopen(path, "re");
+    const size_t size = file != NULL ? fread(got, 1, sizeof(got), file) : 0;
+    if (file != NULL) {
+        ck_assert_int_eq(fclose(file), 0);
+    }
+    return size == sizeof(sealed) && memcmp(got, sealed, sizeof(sealed)) == 0;
 }
 
 /* ---- a full disk ---- */

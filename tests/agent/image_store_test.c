@@ -14,15 +14,6 @@
 
 /* ---- arranging ---- */
 
-static struct temp_dir programs;
-
-static void use(const char *text)
-{
-    char path[IMAGE_PATH_SIZE];
-    struct digest digest = digest_of_text(text);
-    ck_assert(image_store_path(store, &digest, path));
-}
-
 static void set_time(const char *path, time_t seconds)
 {
     const struct timespec times[2] = {{.tv_sec = seconds}, {.tv_sec = seconds}};
@@ -50,52 +41,20 @@ END_TEST
 
 /* ---- packed kernels ---- */
 
-#define KERNEL_MAGIC_AT 0x202
-
-/* Begins as a bzImage does. */
-static const char *kernel_text_only(char last)
-{
-    static char text[KERNEL_MAGIC_AT + 6];
-    memset(text, 'k', KERNEL_MAGIC_AT);
-    memcpy(text + KERNEL_MAGIC_AT, "HdrS", 4);
-    text[KERNEL_MAGIC_AT + 4] = last;
-    return text;
-}
-
-/* The program that stands for berth-unpack writes "within". */
-static const char *kernel_text(char last)
-{
-    CLEANUP_FREE char *script = temp_dir_path(&programs, "unpack");
-    static char program[256];
-    temp_dir_write(&programs, "unpack", "#!/bin/sh\nprintf within\n");
-    ck_assert_int_eq(chmod(script, 0700), 0);
-    (void)snprintf(program, sizeof(program), "%s", script);
-    image_store_use_unpacker(store, program);
-    return kernel_text_only(last);
-}
-
-static bool has_within(const char *text)
-{
-    char name[DIGEST_HEX_SIZE + sizeof("unpacked/")];
-    char hex[DIGEST_HEX_SIZE];
-    struct digest digest = digest_of_text(text);
-    digest_format(&digest, hex);
-    (void)snprintf(name, sizeof(name), "unpacked/%s", hex);
-    CLEANUP_FREE char *within = temp_dir_read(&dir, name);
-    return within != NULL && strcmp(within, "within") == 0;
-}
+/* What a kernel, what was in it and an upload of seven bytes take together. */
+#define KERNEL_AND_SEVEN (KERNEL_MAGIC_AT + 5 + 6 + KERNEL_UNPACK_SEAL + 7)
 
 START_TEST(what_is_in_a_kernel_stays_as_long_as_the_kernel)
 {
     temp_dir_init(&programs);
     store_close();
-    store_open(KERNEL_MAGIC_AT + 5 + 12);
+    store_open(KERNEL_AND_SEVEN - 1);
 
     ck_assert_int_eq(upload(kernel_text('1'), NULL), 0);
     ck_assert(has_within(kernel_text('1')));
     ck_assert_uint_eq(leftovers(), 0);
     store_close();
-    store_open(KERNEL_MAGIC_AT + 5 + 12);
+    store_open(KERNEL_AND_SEVEN - 1);
     ck_assert(has_within(kernel_text('1')));
 
     ck_assert_int_eq(upload("seven..", NULL), 0); /* with what is within it is too much */
@@ -108,7 +67,7 @@ START_TEST(what_is_in_a_kernel_that_comes_in_needs_room_too)
 {
     temp_dir_init(&programs);
     store_close();
-    store_open(KERNEL_MAGIC_AT + 5 + 12);
+    store_open(KERNEL_AND_SEVEN - 1);
     ck_assert_int_eq(upload("seven..", NULL), 0);
 
     ck_assert_int_eq(upload(kernel_text('4'), NULL), 0);

@@ -121,7 +121,7 @@ static bool is_unpacked(void)
         return false;
     }
     ck_assert_int_eq(info.st_mode & 07777, 0400);
-    ck_assert_uint_eq((uint64_t)info.st_size, sizeof(elf));
+    ck_assert_uint_eq((uint64_t)info.st_size, sizeof(elf) + KERNEL_UNPACK_SEAL);
     CLEANUP_FD int fd = open(path, O_RDONLY | O_CLOEXEC);
     struct small_elf again;
     ck_assert_int_eq(read(fd, &again, sizeof(again)), sizeof(again));
@@ -136,6 +136,50 @@ START_TEST(what_is_in_a_kernel_is_kept_beside_it)
     ck_assert_msg(run(&err) == 0, "%s", err.text);
 
     ck_assert(is_unpacked());
+}
+END_TEST
+
+static int check(void)
+{
+    struct err err = {0};
+    const struct kernel_unpack unpack = {
+        .folder = dir.path, .name = "kernel", .is_wanted = wanted};
+    return kernel_unpacked_check(&unpack, &err);
+}
+
+static char *unpacked_path(void)
+{
+    return temp_dir_path(&dir, KERNEL_UNPACK_FOLDER "/kernel");
+}
+
+/* A byte of it, of its seal, or of its end. */
+START_TEST(what_was_in_a_kernel_is_known_to_be_whole_or_thrown_away)
+{
+    struct err err = {0};
+    const off_t sizes[] = {sizeof(elf) + KERNEL_UNPACK_SEAL - 1, sizeof(elf),
+                           KERNEL_UNPACK_SEAL - 1, 0};
+    ck_assert_int_eq(check(), 0); /* there is none */
+    ck_assert_msg(run(&err) == 0, "%s", err.text);
+    ck_assert_int_eq(check(), 0);
+    is_wanted = false;
+    ck_assert_int_eq(check(), BERTH_ECLOSED);
+    is_wanted = true;
+    ck_assert(is_unpacked());
+
+    CLEANUP_FREE char *path = unpacked_path();
+    if (_i < 2) {
+        const off_t at = _i == 0 ? 100 : (off_t)sizeof(elf) + 1;
+        uint8_t byte = 0;
+        CLEANUP_FD int fd = open(path, O_RDWR | O_CLOEXEC);
+        ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
+        byte ^= 4;
+        ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
+    } else {
+        ck_assert_int_eq(truncate(path, sizes[_i - 2]), 0);
+    }
+    ck_assert_int_eq(check(), BERTH_ECORRUPT);
+
+    ck_assert_int_eq(access(path, F_OK), -1);
 }
 END_TEST
 
@@ -247,6 +291,8 @@ int main(void)
     TCase *tests = tcase_create("all");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, what_is_in_a_kernel_is_kept_beside_it);
+    tcase_add_loop_test(tests, what_was_in_a_kernel_is_known_to_be_whole_or_thrown_away,
+                        0, 6);
     tcase_add_test(tests, what_cannot_be_entered_is_not_kept);
     tcase_add_test(tests, a_kernel_with_nothing_in_it_is_fine_as_it_is);
     tcase_add_loop_test(tests, a_program_that_misbehaves_costs_nothing, 0,

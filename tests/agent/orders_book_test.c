@@ -292,6 +292,21 @@ START_TEST(what_a_host_lacks_of_an_image_is_told_with_the_way_to_it)
     ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "linux", h2, &lack));
     ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "linux", 0, &lack));
 
+    blob.unchecked = true; /* it has been started anew */
+    orders_book_holds(book, h2, &blob, 1);
+    ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", h2, &lack));
+    image_lack_tell(&lack, state, text);
+    ck_assert_str_eq(text,
+                     "its host checks image linux (kernel) before it is used: is it "
+                     "still whole?");
+    ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", h1, &lack));
+    image_lack_tell(&lack, state, text);
+    ck_assert_str_eq(text, "its host fetches image linux (kernel) from h2");
+    ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "linux", 0, &lack));
+    blob.unchecked = false;
+    orders_book_holds(book, h2, &blob, 1);
+    ck_assert(!orders_book_lacks(book, DEFAULT_TENANT, "linux", h2, &lack));
+
     orders_book_holds(book, h2, NULL, 0);
     ck_assert(orders_book_lacks(book, DEFAULT_TENANT, "linux", h2, &lack));
     ck_assert_uint_eq(lack.from, 0);
