@@ -39,6 +39,7 @@ static bool boots_hostile_disk; /* what add_vm orders */
 static bool orders_no_disks;    /* likewise */
 static uint32_t orders_cpus;    /* of four; 0: the first, for good */
 static uint64_t orders_iops;    /* of the disks, likewise */
+static bool orders_blobs;       /* the leader is said to hold their image */
 static uint64_t cache_bytes = GIB;
 static unsigned delivered;  /* orders that have reached the worker */
 static unsigned acks_heard; /* by the worker's host, of the leader's */
@@ -56,6 +57,8 @@ static struct {
     unsigned own_ranges;  /* that the newest heartbeat tells of, on the loopback */
     unsigned on_link;     /* likewise, that the host reaches directly */
     unsigned strays;      /* other VMs, at most in one */
+    unsigned asked;       /* times, for the image */
+    unsigned unchecked;   /* images that the newest heartbeat says so of */
     uint32_t carried;     /* a network that is there all the same, or 0 */
     enum phase phases[2]; /* of FENCED and WAITS; PENDING: not seen */
     uint64_t epochs[2];
@@ -134,10 +137,18 @@ static inline void leader_hears(struct rack_host *host,
     const struct msg_heartbeat *heartbeat = message;
     (void)host;
     (void)from;
+    if (type == MESSAGE_BLOB_ASK) {
+        const struct msg_blob_ask *ask = message;
+        leader.asked += digest_equal(&ask->sha256, &kernel) ? 1U : 0U;
+    }
     if (type != MESSAGE_HEARTBEAT) {
         return;
     }
     leader.beats++;
+    leader.unchecked = 0;
+    for (uint32_t i = 0; i < heartbeat->blobs.count; i++) {
+        leader.unchecked += heartbeat->blobs.items[i].unchecked ? 1U : 0U;
+    }
     leader.sequence = heartbeat->sequence;
     leader.boot = heartbeat->boot;
     leader.taken = heartbeat->desired_hash;
@@ -286,16 +297,23 @@ static inline void bring_kernel(const char *content)
     RACK_WAIT(done);
 }
 
-static inline void open_images(void)
+static inline void open_store(void)
 {
     struct err err = {0};
     char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
-    plant_hostile_disk(folder);
     const struct image_limits limits = {.cache_bytes = cache_bytes};
     int r = image_store_open(&rack.loop, folder, &limits, &images, &err);
     ck_assert_msg(r == 0, "%s", err.text);
-    bring_kernel("kernel");
     free(folder);
+}
+
+static inline void open_images(void)
+{
+    char *folder = temp_dir_path(&rack.hosts[0].dir, "images");
+    plant_hostile_disk(folder);
+    free(folder);
+    open_store();
+    bring_kernel("kernel");
 }
 
 static inline void start(void)
@@ -458,6 +476,7 @@ static inline void give(unsigned from, const struct wish *wish)
 {
     struct msg_orders orders;
     struct msg_member members[3];
+    struct msg_blob blob = {.sha256 = kernel, .size_bytes = 6, .holder = 2};
     struct record_list vms = {0};
     unsigned before = delivered;
     record_init(&msg_orders_record, &orders);
@@ -486,10 +505,13 @@ static inline void give(unsigned from, const struct wish *wish)
     if (wish->networked) {
         add_network(&orders, &vms);
     }
+    orders.blobs.items = &blob;
+    orders.blobs.count = orders_blobs ? 1 : 0;
     orders.vms.items = vms.items;
     orders.vms.count = vms.count;
     ck_assert_int_eq(link_send(rack.hosts[from].link, 1, MESSAGE_ORDERS, &orders), 0);
     orders.members = (struct msg_member_list){0};
+    orders.blobs = (struct msg_blob_list){0};
     record_fini(&msg_orders_record, &orders);
     RACK_WAIT(delivered == before + 1);
 }
