@@ -4,6 +4,7 @@
 #include "image_store_fixture.h"
 
 #include <fcntl.h>
+#include <poll.h>
 #include <unistd.h>
 
 /* ---- arranging ---- */
@@ -215,6 +216,29 @@ START_TEST(a_whole_one_that_comes_meanwhile_stays)
 }
 END_TEST
 
+/* A thread has given it the name, and the loop does not know yet. The damaged one is a
+ * large one, so that it is still being read. */
+START_TEST(a_whole_one_that_has_the_name_by_now_is_not_taken_for_the_damaged_one)
+{
+    CLEANUP_FREE char *path = stored_path("kernel");
+    CLEANUP_FREE char *whole = damaged_path("whole");
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    store_close();
+    ck_assert_int_eq(rename(path, whole), 0);
+    int fd = open(path, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_eq(ftruncate(fd, 256 << 20), 0);
+    ck_assert_int_eq(close(fd), 0);
+    store_open(LIMIT);
+    poll(NULL, 0, 20); /* it begins to read */
+    ck_assert_int_eq(rename(whole, path), 0);
+
+    wait_for("kernel");
+
+    ck_assert(has("kernel") && is_given("kernel"));
+    ck_assert(!is_damaged_there("kernel"));
+}
+END_TEST
+
 /* ---- in which order ---- */
 
 static const char *const numbers[] = {"one", "two", "three", "four"};
@@ -392,6 +416,8 @@ int main(void)
     tcase_add_loop_test(tests, what_is_damaged_is_given_to_nobody_and_dropped, 0, 5);
     tcase_add_test(tests, what_is_kept_stays_beside_until_a_whole_one_comes);
     tcase_add_loop_test(tests, a_whole_one_that_comes_meanwhile_stays, 0, 20);
+    tcase_add_test(tests,
+                   a_whole_one_that_has_the_name_by_now_is_not_taken_for_the_damaged_one);
     tcase_add_test(tests, what_was_used_last_is_checked_first);
     tcase_add_test(tests, what_is_asked_for_is_checked_before);
     tcase_add_test(tests, a_file_that_cannot_be_opened_now_is_not_held_to_be_damaged);

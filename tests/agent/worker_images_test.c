@@ -60,6 +60,26 @@ START_TEST(a_vm_starts_once_its_image_was_looked_at)
 }
 END_TEST
 
+/* It cannot be opened, so that the leader hears of it in any case. */
+START_TEST(the_leader_is_told_what_was_not_looked_at_yet)
+{
+    const struct timespec long_ago[2] = {{.tv_sec = 1000}, {.tv_sec = 1000}};
+    start();
+    CLEANUP_FREE char *path = image_path(&hostile_disk);
+    CLEANUP_FREE char *away = temp_dir_path(&rack.hosts[0].dir, "away");
+    ck_assert_int_eq(utimensat(AT_FDCWD, path, long_ago, 0), 0);
+    close_all();
+    open_store(); /* looks at the other one first */
+    ck_assert_int_eq(rename(path, away), 0);
+    ck_assert_int_eq(symlink(away, path), 0);
+
+    open_worker();
+
+    RACK_WAIT(leader.unchecked == 1);
+    stop();
+}
+END_TEST
+
 START_TEST(of_a_damaged_image_nothing_starts_until_it_was_fetched_again)
 {
     start();
@@ -172,6 +192,7 @@ int main(int argc, char **argv)
     TCase *tests = tcase_create("worker_images");
     tcase_set_timeout(tests, 90);
     tcase_add_test(tests, a_vm_starts_once_its_image_was_looked_at);
+    tcase_add_test(tests, the_leader_is_told_what_was_not_looked_at_yet);
     tcase_add_test(tests, of_a_damaged_image_nothing_starts_until_it_was_fetched_again);
     tcase_add_test(tests, what_goes_while_it_is_wanted_is_asked_for);
     tcase_add_loop_test(tests, disks_are_used_on_what_was_looked_at, 0, 2);
