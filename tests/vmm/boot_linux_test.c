@@ -8,6 +8,8 @@
 #include <check.h>
 
 #include <string.h>
+#include <sys/stat.h>
+#include <unistd.h>
 
 #define MIB (UINT64_C(1) << 20)
 
@@ -81,6 +83,30 @@ START_TEST(a_pvh_kernel_is_placed_and_told_of_the_machine)
 END_TEST
 
 /* Sums up what the map calls RAM, and that nothing of it is missing in the machine. */
+/* The agent seals what it has unpacked (agent/kernel_unpack.h). */
+START_TEST(what_lies_behind_a_pvh_kernel_is_not_looked_at)
+{
+    struct err err = {0};
+    char beyond[64];
+    char seal[32];
+    struct stat status;
+    memory_make(64 * MIB);
+    memset(seal, 0x5a, sizeof(seal));
+    ck_assert_int_eq(fstat(source.kernel_fd, &status), 0);
+    ck_assert_int_eq(pwrite(source.kernel_fd, seal, sizeof(seal), status.st_size),
+                     sizeof(seal));
+
+    ck_assert_msg(load(&err) == 0, "%s", err.text);
+
+    ck_assert_uint_eq(entry.instruction, MICRO_KERNEL_AT + MICRO_CODE_AT);
+    ck_assert_int_eq(guest_memory_read(&memory,
+                                       MICRO_KERNEL_AT + (uint64_t)status.st_size, beyond,
+                                       sizeof(beyond)),
+                     0);
+    ck_assert_ptr_null(memmem(beyond, sizeof(beyond), seal, sizeof(seal)));
+}
+END_TEST
+
 static uint64_t ram_in_map(uint64_t map, unsigned count)
 {
     uint64_t total = 0;
@@ -215,6 +241,7 @@ int main(void)
     TCase *tests = tcase_create("boot_linux");
     tcase_add_checked_fixture(tests, setup, teardown);
     tcase_add_test(tests, a_pvh_kernel_is_placed_and_told_of_the_machine);
+    tcase_add_test(tests, what_lies_behind_a_pvh_kernel_is_not_looked_at);
     tcase_add_loop_test(tests, the_memory_map_is_all_ram_but_the_last_of_the_first_mib, 0,
                         sizeof(sizes) / sizeof(sizes[0]));
     tcase_add_test(tests, the_initrd_lies_high_and_whole);
