@@ -236,6 +236,19 @@ static void on_tick(void *context)
     tick_soon(pull, TICK_MS);
 }
 
+static void want_one(struct image_pull *pull, const struct msg_blob *blob)
+{
+    struct wanted *wanted = wanted_of(pull, &blob->sha256);
+    if (image_store_has(pull->store, &blob->sha256, NULL)) {
+        return;
+    }
+    if (wanted != NULL && wanted->part == NULL) {
+        wanted->blob = *blob; /* another holder, perhaps */
+    } else if (wanted == NULL && pull->wanted_count < WANTED_MAX) {
+        pull->wanted[pull->wanted_count++] = (struct wanted){.blob = *blob};
+    }
+}
+
 void image_pull_want(struct image_pull *pull, const struct msg_blob_list *blobs)
 {
     for (unsigned i = 0; i < pull->wanted_count;) {
@@ -255,18 +268,23 @@ void image_pull_want(struct image_pull *pull, const struct msg_blob_list *blobs)
         *wanted = pull->wanted[--pull->wanted_count];
     }
     for (uint32_t k = 0; k < blobs->count; k++) {
-        const struct msg_blob *blob = &blobs->items[k];
-        struct wanted *wanted = wanted_of(pull, &blob->sha256);
-        if (image_store_has(pull->store, &blob->sha256, NULL)) {
-            continue;
-        }
-        if (wanted != NULL && wanted->part == NULL) {
-            wanted->blob = *blob; /* another holder, perhaps */
-        } else if (wanted == NULL && pull->wanted_count < WANTED_MAX) {
-            pull->wanted[pull->wanted_count++] = (struct wanted){.blob = *blob};
-        }
+        want_one(pull, &blobs->items[k]);
     }
     tick_soon(pull, 1);
+}
+
+void image_pull_mend(struct image_pull *pull, const struct msg_blob_list *blobs)
+{
+    const unsigned before = pull->wanted_count;
+    for (uint32_t k = 0; k < blobs->count; k++) {
+        if (image_store_lost(pull->store, &blobs->items[k].sha256) &&
+            wanted_of(pull, &blobs->items[k].sha256) == NULL) {
+            want_one(pull, &blobs->items[k]);
+        }
+    }
+    if (pull->wanted_count != before) {
+        tick_soon(pull, 1);
+    }
 }
 
 const char *image_pull_reason(struct image_pull *pull, const struct digest *digest)

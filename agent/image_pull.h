@@ -32,6 +32,9 @@ struct image_pull *image_pull_free(struct image_pull *pull);
 /* What should be here; replaces what was wanted before (what is no longer wanted stops).
  */
 void image_pull_want(struct image_pull *pull, const struct msg_blob_list *blobs);
+/* Of these, what the store has lost to damage since: wanted beside what is. What was
+ * evicted is not: two that do not fit together would drive each other out for ever. */
+void image_pull_mend(struct image_pull *pull, const struct msg_blob_list *blobs);
 /* From the link. */
 void image_pull_on_ask(struct image_pull *pull,
                        const struct msg_member *from,

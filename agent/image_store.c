@@ -81,6 +81,43 @@ bool image_store_is_kept(const struct image_store *store, const struct digest *d
     return false;
 }
 
+void image_store_damaged_path(const struct image_store *store,
+                              const struct digest *digest,
+                              char ret_path[IMAGE_PATH_SIZE])
+{
+    char hex[DIGEST_HEX_SIZE];
+    digest_format(digest, hex);
+    (void)snprintf(ret_path, IMAGE_PATH_SIZE, "%s/%s" IMAGE_DAMAGED_SUFFIX, store->folder,
+                   hex);
+}
+
+/* Their number in the list, or that of all. */
+static unsigned lost_index(const struct image_store *store, const struct digest *digest)
+{
+    unsigned i = 0;
+    while (i < store->lost_count && !digest_equal(&store->lost[i], digest)) {
+        i++;
+    }
+    return i;
+}
+
+/* There are no more of them than files at the open, and no file is lost twice. */
+void image_store_lose(struct image_store *store, const struct digest *digest)
+{
+    if (lost_index(store, digest) == store->lost_count &&
+        store->lost_count < IMAGE_STORE_FILES_MAX) {
+        store->lost[store->lost_count++] = *digest;
+    }
+}
+
+static void lost_found(struct image_store *store, const struct digest *digest)
+{
+    const unsigned i = lost_index(store, digest);
+    if (i < store->lost_count) {
+        store->lost[i] = store->lost[--store->lost_count];
+    }
+}
+
 void image_store_changed(struct image_store *store)
 {
     if (store->changed != NULL) {
@@ -233,10 +270,8 @@ static void mark_used(struct image_store *store, struct stored *stored)
 static void damaged_unlink(const struct image_store *store, const struct digest *digest)
 {
     char path[IMAGE_PATH_SIZE];
-    char damaged[IMAGE_PATH_SIZE + sizeof(IMAGE_DAMAGED_SUFFIX)];
-    image_store_file_path(store, digest, path);
-    (void)snprintf(damaged, sizeof(damaged), "%s" IMAGE_DAMAGED_SUFFIX, path);
-    (void)unlink(damaged); /* most have none */
+    image_store_damaged_path(store, digest, path);
+    (void)unlink(path); /* most have none */
 }
 
 int image_store_enter(struct image_store *store,
@@ -257,6 +292,7 @@ int image_store_enter(struct image_store *store,
     stored->file.size_bytes = size_bytes;
     stored->file.unchecked = false;
     damaged_unlink(store, digest);
+    lost_found(store, digest);
     stored->unpacked_bytes = within;
     mark_used(store, stored);
     image_store_changed(store);
@@ -461,6 +497,19 @@ bool image_store_path(struct image_store *store,
     }
     image_store_file_path(store, digest, ret_path);
     return true;
+}
+
+bool image_store_lost(const struct image_store *store, const struct digest *digest)
+{
+    return lost_index(store, digest) < store->lost_count;
+}
+
+bool image_store_remains(const struct image_store *store,
+                         const struct digest *digest,
+                         char ret_path[IMAGE_PATH_SIZE])
+{
+    image_store_damaged_path(store, digest, ret_path);
+    return image_store_find(store, digest) == NULL && access(ret_path, F_OK) == 0;
 }
 
 int image_store_keep(struct image_store *store,

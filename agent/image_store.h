@@ -63,6 +63,13 @@ bool image_store_has(const struct image_store *store,
 bool image_store_path(struct image_store *store,
                       const struct digest *digest,
                       char ret_path[IMAGE_PATH_SIZE]);
+/* Whether it was here at the open, was found to be damaged, and has not come since: what
+ * was evicted is not lost. */
+bool image_store_lost(const struct image_store *store, const struct digest *digest);
+/* What is left of a damaged one that was kept, while there is no whole one. */
+bool image_store_remains(const struct image_store *store,
+                         const struct digest *digest,
+                         char ret_path[IMAGE_PATH_SIZE]);
 /* From now on these are not evicted, and what an earlier call named may be; digests not
  * here yet count, too. -ENOMEM: as before. */
 int image_store_keep(struct image_store *store,

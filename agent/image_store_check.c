@@ -102,9 +102,9 @@ static void damaged_drop(struct store_work *work, struct stored *stored)
     const struct digest *digest = &work->file.expected;
     char hex[DIGEST_HEX_SIZE];
     char path[IMAGE_PATH_SIZE];
-    char damaged[IMAGE_PATH_SIZE + sizeof(IMAGE_DAMAGED_SUFFIX)];
+    char damaged[IMAGE_PATH_SIZE];
     image_store_file_path(store, digest, path);
-    (void)snprintf(damaged, sizeof(damaged), "%s" IMAGE_DAMAGED_SUFFIX, path);
+    image_store_damaged_path(store, digest, damaged);
     if (!damaged_move(&work->file, path, damaged)) {
         return; /* that one is checked, too */
     }
@@ -118,6 +118,7 @@ static void damaged_drop(struct store_work *work, struct stored *stored)
     }
     image_store_unpacked_path(store, digest, path);
     (void)unlink(path); /* most have none */
+    image_store_lose(store, digest);
     image_store_unlist(store, stored);
     image_store_changed(store);
 }

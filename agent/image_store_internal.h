@@ -39,6 +39,8 @@ struct image_store {
     unsigned file_count;
     struct digest *kept; /* not to be evicted */
     unsigned kept_count;
+    struct digest lost[IMAGE_STORE_FILES_MAX]; /* dropped as damaged, not here again */
+    unsigned lost_count;
     unsigned writer_count;
     unsigned fetch_count;
     struct work_pool *fetching;
@@ -81,6 +83,12 @@ bool image_store_is_kept(const struct image_store *store, const struct digest *d
 /* Off the list; its files are the caller's. */
 void image_store_unlist(struct image_store *store, struct stored *stored);
 void image_store_changed(struct image_store *store);
+/* <64 hex>.damaged. */
+void image_store_damaged_path(const struct image_store *store,
+                              const struct digest *digest,
+                              char ret_path[IMAGE_PATH_SIZE]);
+/* It is dropped as damaged. */
+void image_store_lose(struct image_store *store, const struct digest *digest);
 /* Room on the disk for size_bytes beside what is promised to others; files that nobody
  * keeps go for it. BERTH_EDISKFULL says how much there is. */
 int image_store_room(struct image_store *store,

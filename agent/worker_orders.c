@@ -98,49 +98,81 @@ static char *artifact_slot(struct engine_vm *vm, uint32_t role)
     }
 }
 
-/* All boot material here, and whole? Fills the paths. */
+/* All boot material here, and whole? Fills the paths. Asks for all of it: what is asked
+ * for is looked at first. */
 static bool
 images_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
 {
+    bool ready = true;
     for (uint32_t i = 0; i < order->image.artifacts.count; i++) {
         const struct artifact *artifact = &order->image.artifacts.items[i];
         char path[IMAGE_PATH_SIZE];
         if (!image_store_path(worker->config.images, &artifact->sha256, path)) {
-            return false;
+            ready = false;
+            continue;
         }
         REQUIRE(strlen(path) <
                 ENGINE_PATH_SIZE); /* identity_open bounds the state folder */
         memcpy(artifact_slot(vm, artifact->role), path, strlen(path) + 1);
     }
-    return true;
+    return ready;
 }
 
-/* The image's disk that disks lie on, if they do, is whole? One that is not here any more
- * is missed by the start, which says so. */
-static bool base_ready(struct worker *worker, const char *path)
+/* Whether it comes again, from whoever has it. */
+static bool orders_name(const struct worker *worker, const struct digest *digest)
+{
+    bool named = false;
+    for (uint32_t i = 0; i < worker->orders.blobs.count; i++) {
+        named = named || digest_equal(&worker->orders.blobs.items[i].sha256, digest);
+    }
+    return named;
+}
+
+/* The image's disk that disks lie on, if they do, is whole? -EAGAIN: not yet; one that
+ * was damaged and does not come again is a fault. One of which there is no trace is
+ * missed by the start, which says so. */
+static int base_ready(struct worker *worker, const char *path, struct err *err)
 {
     struct digest digest;
     char same[IMAGE_PATH_SIZE];
-    return !worker_base_digest(path, &digest) ||
-           !image_store_has(worker->config.images, &digest, NULL) ||
-           image_store_path(worker->config.images, &digest, same);
+    if (!worker_base_digest(path, &digest)) {
+        return 0;
+    }
+    if (image_store_has(worker->config.images, &digest, NULL)) {
+        return image_store_path(worker->config.images, &digest, same) ? 0 : -EAGAIN;
+    }
+    if (!image_store_remains(worker->config.images, &digest, same)) {
+        return 0;
+    }
+    return orders_name(worker, &digest)
+               ? -EAGAIN
+               : err_set(
+                     err, BERTH_ECORRUPT,
+                     "the image's disk that its disks lie on was damaged, and is kept "
+                     "as %.120s: upload it whole, or copy out what can be",
+                     same);
 }
 
 /* The same of what a start finds instead of the image: the disks of the run before, and
  * those of a snapshot. Fills the path of the first. */
-static bool
-bases_ready(struct worker *worker, const struct msg_vm *order, struct engine_vm *vm)
+static int bases_ready(struct worker *worker,
+                       const struct msg_vm *order,
+                       struct engine_vm *vm,
+                       struct err *err)
 {
     char path[ENGINE_PATH_SIZE];
+    int disks = 0;
+    int snapshot = 0;
     /* On what they were made on, whatever the image is now. */
     if (order->disk_epoch != 0 &&
-        vm_supervisor_base(worker->supervisor, order->vm, vm->disk_path) &&
-        !base_ready(worker, vm->disk_path)) {
-        return false;
+        vm_supervisor_base(worker->supervisor, order->vm, vm->disk_path)) {
+        disks = base_ready(worker, vm->disk_path, err);
     }
-    return order->restore == 0 ||
-           !vm_supervisor_snapshot_base(worker->supervisor, order->restore, path) ||
-           base_ready(worker, path);
+    if (order->restore != 0 &&
+        vm_supervisor_snapshot_base(worker->supervisor, order->restore, path)) {
+        snapshot = base_ready(worker, path, err);
+    }
+    return disks != 0 && disks != -EAGAIN ? disks : snapshot != 0 ? snapshot : disks;
 }
 
 /* 0: the orders do not have it. */
@@ -232,15 +264,18 @@ static void vm_start(struct worker *worker, const struct msg_vm *order)
     vm.vm.epoch = order->epoch;
     (void)snprintf(vm.vm.name, sizeof(vm.vm.name), "%s", order->name);
     (void)snprintf(vm.vm.tenant, sizeof(vm.vm.tenant), "%s", order->tenant);
-    if (!images_ready(worker, order, &vm.vm) || !may_begin(worker, fenced)) {
+    const bool images = images_ready(worker, order, &vm.vm);
+    const int bases = bases_ready(worker, order, &vm.vm, &err);
+    if (!images || bases == -EAGAIN || !may_begin(worker, fenced)) {
         return; /* looked at again soon */
+    }
+    if (bases < 0) {
+        failure_set(worker, order, PHASE_FAILED, err.text);
+        return;
     }
     vm.disk_epoch = order->disk_epoch;
     vm.restore = order->restore;
     vm.vm.memory_is_lazy = order->restore_lazy;
-    if (!bases_ready(worker, order, &vm.vm)) {
-        return; /* likewise */
-    }
     if (!networks_ready(worker, order, &vm.vm)) {
         if (network_refused(worker, order, &err)) {
             worker_taken_look_again(worker); /* or the VM would be sent here again */
@@ -564,6 +599,7 @@ void worker_reconcile(void *context)
         networks_set(worker);
     }
     members_store(worker);
+    image_pull_mend(worker->pull, &worker->orders.blobs);
     failures_prune(worker);
     strays_end(worker);
     for (uint32_t i = 0; i < worker->orders.vms.count; i++) {
@@ -703,7 +739,6 @@ void worker_vm_changed(void *context, const struct vm_report *report)
 void worker_images_changed(void *context)
 {
     struct worker *worker = context;
-    image_pull_want(worker->pull, &worker->orders.blobs); /* one may have been dropped */
     loop_post_send(worker->reconcile_post);
     loop_post_send(worker->heartbeat_post);
 }

@@ -35,11 +35,12 @@ static struct image_store *images;
 static struct host_facts facts = {.cores = 2, .memory_bytes = 1 * GIB, .kernel = "test"};
 static struct digest kernel;
 static struct digest hostile_disk;
-static bool boots_hostile_disk; /* what add_vm orders */
-static bool orders_no_disks;    /* likewise */
-static uint32_t orders_cpus;    /* of four; 0: the first, for good */
-static uint64_t orders_iops;    /* of the disks, likewise */
-static bool orders_blobs;       /* the leader is said to hold their image */
+static bool boots_hostile_disk;   /* what add_vm orders */
+static bool orders_no_disks;      /* likewise */
+static uint32_t orders_cpus;      /* of four; 0: the first, for good */
+static uint64_t orders_iops;      /* of the disks, likewise */
+static bool orders_blobs;         /* the leader is said to hold their image */
+static struct digest orders_base; /* named beside it, when it is set */
 static uint64_t cache_bytes = GIB;
 static unsigned delivered;  /* orders that have reached the worker */
 static unsigned acks_heard; /* by the worker's host, of the leader's */
@@ -476,7 +477,8 @@ static inline void give(unsigned from, const struct wish *wish)
 {
     struct msg_orders orders;
     struct msg_member members[3];
-    struct msg_blob blob = {.sha256 = kernel, .size_bytes = 6, .holder = 2};
+    struct msg_blob blobs[] = {{.sha256 = kernel, .size_bytes = 6, .holder = 2},
+                               {.sha256 = orders_base}};
     struct record_list vms = {0};
     unsigned before = delivered;
     record_init(&msg_orders_record, &orders);
@@ -505,8 +507,9 @@ static inline void give(unsigned from, const struct wish *wish)
     if (wish->networked) {
         add_network(&orders, &vms);
     }
-    orders.blobs.items = &blob;
-    orders.blobs.count = orders_blobs ? 1 : 0;
+    orders.blobs.items = orders_blobs ? blobs : blobs + 1;
+    orders.blobs.count =
+        (orders_blobs ? 1u : 0u) + (digest_is_zero(&orders_base) ? 0u : 1u);
     orders.vms.items = vms.items;
     orders.vms.count = vms.count;
     ck_assert_int_eq(link_send(rack.hosts[from].link, 1, MESSAGE_ORDERS, &orders), 0);

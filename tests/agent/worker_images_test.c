@@ -2,6 +2,7 @@
  * start, and is fetched again where it is damaged. Method: a worker with a leader that
  * the test plays (worker_fixture.h), and a store that was changed while it was closed. */
 #include "base/cleanup.h"
+#include "support/open_gate.h"
 #include "worker_fixture.h"
 
 #include <fcntl.h>
@@ -49,11 +50,17 @@ static void open_all(void)
 START_TEST(a_vm_starts_once_its_image_was_looked_at)
 {
     start();
+    CLEANUP_FREE char *path = image_path(&kernel);
     close_all();
+    const int gate = open_gate_drop(path);
     open_all();
 
     give(1, &both);
+    let_pass();
+    ck_assert(!known(FENCED) && !known(WAITS));
+    ck_assert_uint_ge(leader.unchecked, 1);
 
+    open_gate_lift(gate);
     RACK_WAIT(is(FENCED, PHASE_READY) && is(WAITS, PHASE_READY));
     RACK_WAIT(leader.unchecked == 0);
     stop();
@@ -101,7 +108,28 @@ START_TEST(of_a_damaged_image_nothing_starts_until_it_was_fetched_again)
 END_TEST
 
 /* The orders stay the same when it goes. */
-START_TEST(what_goes_while_it_is_wanted_is_asked_for)
+START_TEST(what_is_found_damaged_while_it_is_wanted_is_asked_for)
+{
+    start();
+    orders_blobs = true;
+    CLEANUP_FREE char *path = image_path(&kernel);
+    close_all();
+    flip(path);
+    const int gate = open_gate_drop(path);
+    open_all();
+    give(1, &both);
+    let_pass();
+    ck_assert_uint_eq(leader.asked, 0); /* it is here, as far as anybody knows */
+
+    open_gate_lift(gate);
+
+    RACK_WAIT(leader.asked > 0);
+    stop();
+}
+END_TEST
+
+/* Two that do not fit together would drive each other out for ever. */
+START_TEST(what_went_for_want_of_room_is_not)
 {
     enum { CACHE = 200 };
     const uint8_t other[CACHE] = {0};
@@ -110,18 +138,19 @@ START_TEST(what_goes_while_it_is_wanted_is_asked_for)
     cache_bytes = CACHE;
     orders_blobs = true;
     start_both();
-    let_pass();
-    ck_assert_uint_eq(leader.asked, 0);
     const struct digest wanted = kernel; /* note_done is about to note another */
-
     ck_assert_int_eq(image_store_keep(images, &image, 1, NULL), 0);
+
     struct image_writer *writer = image_writer_begin(images, NULL, CACHE, NULL);
     ck_assert_int_eq(image_writer_write(writer, other, CACHE, NULL), 0);
     image_writer_end(writer, note_done, &done);
     RACK_WAIT(done);
     kernel = wanted;
+    ck_assert(!image_store_has(images, &wanted, NULL));
 
-    RACK_WAIT(leader.asked > 0);
+    let_pass();
+    let_pass();
+    ck_assert_uint_eq(leader.asked, 0);
     stop();
 }
 END_TEST
@@ -150,6 +179,14 @@ static void start_on_base(struct digest *ret_base)
     RACK_WAIT(!vm(WAITS).alive);
 }
 
+/* Of what a VM's disks lie on. */
+enum base_fate {
+    BASE_WHOLE = 0,
+    BASE_DAMAGED, /* and nobody has a whole one */
+    BASE_FETCHED, /* likewise, but the orders name it still */
+    BASE_FATES
+};
+
 START_TEST(disks_are_used_on_what_was_looked_at)
 {
     struct wish again = both;
@@ -158,7 +195,7 @@ START_TEST(disks_are_used_on_what_was_looked_at)
     CLEANUP_FREE char *path = image_path(&base);
     leader.acks = true;
     close_all();
-    if (_i == 1) {
+    if (_i != BASE_WHOLE) {
         flip(path);
     }
     open_all();
@@ -166,17 +203,24 @@ START_TEST(disks_are_used_on_what_was_looked_at)
     again.fenced_epoch = 0;
     again.waits_epoch = 2;
     again.disk_epoch = 1;
+    orders_base = _i == BASE_FETCHED ? base : orders_base;
 
     give(1, &again);
 
-    if (_i == 0) {
+    if (_i == BASE_WHOLE) {
         RACK_WAIT(is(WAITS, PHASE_READY));
         ck_assert(image_store_path(images, &base, (char[IMAGE_PATH_SIZE]){0}));
-    } else {
+    } else if (_i == BASE_DAMAGED) {
         RACK_WAIT(leader.phases[1] != PHASE_PENDING && leader.epochs[1] == 2);
         ck_assert_int_eq(leader.phases[1], PHASE_FAILED);
-        ck_assert_msg(strstr(leader.reasons[1], "image's disk") != NULL, "%s",
-                      leader.reasons[1]);
+        ck_assert_msg(strstr(leader.reasons[1], "was damaged, and is kept as") != NULL,
+                      "%s", leader.reasons[1]);
+        ck_assert_ptr_nonnull(strstr(leader.reasons[1], ".damaged: upload it whole"));
+    } else {
+        RACK_WAIT(image_store_lost(images, &base));
+        let_pass();
+        let_pass();
+        ck_assert(leader.epochs[1] != 2);
     }
     stop();
 }
@@ -194,8 +238,9 @@ int main(int argc, char **argv)
     tcase_add_test(tests, a_vm_starts_once_its_image_was_looked_at);
     tcase_add_test(tests, the_leader_is_told_what_was_not_looked_at_yet);
     tcase_add_test(tests, of_a_damaged_image_nothing_starts_until_it_was_fetched_again);
-    tcase_add_test(tests, what_goes_while_it_is_wanted_is_asked_for);
-    tcase_add_loop_test(tests, disks_are_used_on_what_was_looked_at, 0, 2);
+    tcase_add_test(tests, what_is_found_damaged_while_it_is_wanted_is_asked_for);
+    tcase_add_test(tests, what_went_for_want_of_room_is_not);
+    tcase_add_loop_test(tests, disks_are_used_on_what_was_looked_at, 0, BASE_FATES);
     suite_add_tcase(suite, tests);
     return test_main_run(suite);
 }

@@ -166,6 +166,16 @@ bool image_store_has(const struct image_store *store,
     return false;
 }
 
+bool image_store_remains(const struct image_store *store,
+                         const struct digest *digest,
+                         char ret_path[IMAGE_PATH_SIZE])
+{
+    (void)store;
+    (void)digest;
+    (void)ret_path;
+    return false;
+}
+
 unsigned image_store_list(const struct image_store *store,
                           struct image_file *ret_files,
                           unsigned max)
@@ -215,6 +225,12 @@ struct image_pull *image_pull_free(struct image_pull *pull)
 }
 
 void image_pull_want(struct image_pull *pull, const struct msg_blob_list *blobs)
+{
+    (void)pull;
+    (void)blobs;
+}
+
+void image_pull_mend(struct image_pull *pull, const struct msg_blob_list *blobs)
 {
     (void)pull;
     (void)blobs;
