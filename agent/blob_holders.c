@@ -6,11 +6,16 @@
 #include <stdlib.h>
 #include <string.h>
 
+struct holder {
+    uint64_t host;
+    bool unchecked; /* it looks first whether it is still whole */
+};
+
 /* Holders of one content. */
 struct content {
     struct content *next; /* another digest that begins alike */
     struct digest sha256;
-    uint64_t *hosts; /* rising */
+    struct holder *hosts; /* rising */
     uint32_t count;
     uint32_t capacity;
 };
@@ -71,7 +76,7 @@ static uint32_t position_of(const struct content *content, uint64_t host)
     uint32_t high = content->count;
     while (low < high) {
         uint32_t middle = low + (high - low) / 2;
-        if (content->hosts[middle] < host) {
+        if (content->hosts[middle].host < host) {
             low = middle + 1;
         } else {
             high = middle;
@@ -81,20 +86,21 @@ static uint32_t position_of(const struct content *content, uint64_t host)
 }
 
 static int
-holder_add(struct blob_holders *holders, const struct digest *sha256, uint64_t host)
+holder_add(struct blob_holders *holders, const struct msg_blob *blob, uint64_t host)
 {
+    const struct digest *sha256 = &blob->sha256;
     struct content *content = content_find(holders, sha256);
     content = content != NULL ? content : content_make(holders, sha256);
     if (content == NULL) {
         return -ENOMEM;
     }
     uint32_t at = position_of(content, host);
-    if (at < content->count && content->hosts[at] == host) {
+    if (at < content->count && content->hosts[at].host == host) {
         return 0; /* it named the content twice */
     }
     if (content->count == content->capacity) {
         uint32_t capacity = content->capacity == 0 ? 4 : 2 * content->capacity;
-        uint64_t *grown = reallocarray(content->hosts, capacity, sizeof(*grown));
+        struct holder *grown = reallocarray(content->hosts, capacity, sizeof(*grown));
         if (grown == NULL) {
             return -ENOMEM;
         }
@@ -103,7 +109,7 @@ holder_add(struct blob_holders *holders, const struct digest *sha256, uint64_t h
     }
     memmove(&content->hosts[at + 1], &content->hosts[at],
             (content->count - at) * sizeof(*content->hosts));
-    content->hosts[at] = host;
+    content->hosts[at] = (struct holder){.host = host, .unchecked = blob->unchecked};
     content->count++;
     return 0;
 }
@@ -131,7 +137,7 @@ holder_remove(struct blob_holders *holders, const struct digest *sha256, uint64_
 {
     struct content *content = content_find(holders, sha256);
     uint32_t at = content != NULL ? position_of(content, host) : 0;
-    if (content == NULL || at == content->count || content->hosts[at] != host) {
+    if (content == NULL || at == content->count || content->hosts[at].host != host) {
         return;
     }
     content->count--;
@@ -176,7 +182,7 @@ static int store_add(struct blob_holders *holders,
     }
     for (uint32_t i = 0; i < count; i++) {
         store->blobs[store->count++] = blobs[i];
-        if (holder_add(holders, &blobs[i].sha256, host) < 0) {
+        if (holder_add(holders, &blobs[i], host) < 0) {
             store_remove(holders, host);
             return -ENOMEM;
         }
@@ -191,7 +197,8 @@ store_is(const struct store *store, const struct msg_blob *blobs, uint32_t count
         return false;
     }
     for (uint32_t i = 0; i < count; i++) {
-        if (!digest_equal(&store->blobs[i].sha256, &blobs[i].sha256)) {
+        if (!digest_equal(&store->blobs[i].sha256, &blobs[i].sha256) ||
+            store->blobs[i].unchecked != blobs[i].unchecked) {
             return false;
         }
     }
@@ -205,7 +212,6 @@ int blob_holders_set(struct blob_holders *holders,
 {
     struct store *store = u64_map_get(holders->stores, host);
     if (store_is(store, blobs, count)) {
-        memcpy(store->blobs, blobs, count * sizeof(*blobs)); /* checked by now, perhaps */
         return 0;
     }
     if (store == NULL && count == 0) {
@@ -216,6 +222,26 @@ int blob_holders_set(struct blob_holders *holders,
     return r < 0 ? r : 1;
 }
 
+static void pair_fill(struct blob_holder_pair *pair,
+                      const struct content *content,
+                      bool unchecked,
+                      blob_holders_reachable *reachable,
+                      void *context)
+{
+    for (uint32_t i = 0; i < content->count && pair->second == 0; i++) {
+        const struct holder *holder = &content->hosts[i];
+        if (holder->unchecked != unchecked ||
+            (reachable != NULL && !reachable(context, holder->host))) {
+            continue;
+        }
+        if (pair->first == 0) {
+            pair->first = holder->host;
+        } else {
+            pair->second = holder->host;
+        }
+    }
+}
+
 struct blob_holder_pair blob_holders_of(const struct blob_holders *holders,
                                         const struct digest *sha256,
                                         blob_holders_reachable *reachable,
@@ -223,16 +249,9 @@ struct blob_holder_pair blob_holders_of(const struct blob_holders *holders,
 {
     struct blob_holder_pair pair = {0};
     const struct content *content = content_find(holders, sha256);
-    for (uint32_t i = 0; content != NULL && i < content->count && pair.second == 0; i++) {
-        uint64_t host = content->hosts[i];
-        if (reachable != NULL && !reachable(context, host)) {
-            continue;
-        }
-        if (pair.first == 0) {
-            pair.first = host;
-        } else {
-            pair.second = host;
-        }
+    if (content != NULL) {
+        pair_fill(&pair, content, false, reachable, context);
+        pair_fill(&pair, content, true, reachable, context);
     }
     return pair;
 }
@@ -243,7 +262,7 @@ bool blob_holders_has(const struct blob_holders *holders,
 {
     const struct content *content = content_find(holders, sha256);
     for (uint32_t i = 0; content != NULL && i < content->count; i++) {
-        if (content->hosts[i] == host) {
+        if (content->hosts[i].host == host) {
             return true;
         }
     }
@@ -254,13 +273,10 @@ bool blob_holders_checks(const struct blob_holders *holders,
                          uint64_t host,
                          const struct digest *sha256)
 {
-    const struct store *store = u64_map_get(holders->stores, host);
-    for (uint32_t i = 0; store != NULL && i < store->count; i++) {
-        if (digest_equal(&store->blobs[i].sha256, sha256)) {
-            return store->blobs[i].unchecked;
-        }
-    }
-    return false;
+    const struct content *content = content_find(holders, sha256);
+    const uint32_t at = content != NULL ? position_of(content, host) : 0;
+    return content != NULL && at < content->count && content->hosts[at].host == host &&
+           content->hosts[at].unchecked;
 }
 
 struct blob_holders *blob_holders_new(void)

@@ -26,7 +26,8 @@ int blob_holders_set(struct blob_holders *holders,
 /* Can the host be asked for contents now? */
 typedef bool blob_holders_reachable(void *context, uint64_t host);
 
-/* The two lowest holders that can be asked (0: none): the second is for the first. */
+/* The two lowest holders that can be asked (0: none): the second is for the first. Those
+ * that still look whether it is whole come behind all others. */
 struct blob_holder_pair {
     uint64_t first;
     uint64_t second;

@@ -189,7 +189,12 @@ void image_pull_on_chunk(struct image_pull *pull,
         rest(pull, wanted, "the host that should have it does not");
         return;
     }
-    if (chunk->offset != wanted->offset || chunk->data.size == 0) {
+    if (chunk->offset == wanted->offset && chunk->data.size == 0) {
+        wanted->backoff_ms = 0; /* it will not be long */
+        rest(pull, wanted, "the host that has it looks first whether it is whole");
+        return;
+    }
+    if (chunk->offset != wanted->offset) {
         return; /* doubled, or after a loss: asked again from where we are */
     }
     int r = image_part_write(wanted->part, chunk->data.data, chunk->data.size, &err);
@@ -243,7 +248,11 @@ static void want_one(struct image_pull *pull, const struct msg_blob *blob)
         return;
     }
     if (wanted != NULL && wanted->part == NULL) {
-        wanted->blob = *blob; /* another holder, perhaps */
+        if (wanted->blob.holder !=
+            blob->holder) { /* it was the other who did not answer */
+            wanted->backoff_ms = wanted->again_ms = 0;
+        }
+        wanted->blob = *blob;
     } else if (wanted == NULL && pull->wanted_count < WANTED_MAX) {
         pull->wanted[pull->wanted_count++] = (struct wanted){.blob = *blob};
     }
@@ -367,14 +376,30 @@ refuse(struct image_pull *pull, uint64_t asker, const struct msg_blob_ask *ask)
     (void)link_send(pull->link, asker, MESSAGE_BLOB_CHUNK, &chunk); /* it asks again */
 }
 
+/* Of the right size, without content: an asker of before takes it for nothing. */
+static void not_yet(struct image_pull *pull,
+                    uint64_t asker,
+                    const struct msg_blob_ask *ask,
+                    uint64_t total)
+{
+    const struct msg_blob_chunk chunk = {
+        .sha256 = ask->sha256, .offset = ask->offset, .total = total};
+    (void)link_send(pull->link, asker, MESSAGE_BLOB_CHUNK, &chunk); /* it asks again */
+}
+
 void image_pull_on_ask(struct image_pull *pull,
                        const struct msg_member *from,
                        const struct msg_blob_ask *ask)
 {
+    char path[IMAGE_PATH_SIZE];
     uint64_t total = 0;
     unsigned mine = 0;
     if (!image_store_has(pull->store, &ask->sha256, &total) || ask->offset >= total) {
         refuse(pull, from->uid, ask);
+        return;
+    }
+    if (!image_store_path(pull->store, &ask->sha256, path)) {
+        not_yet(pull, from->uid, ask, total);
         return;
     }
     LIST_EACH (item, &pull->serving) {
@@ -386,11 +411,11 @@ void image_pull_on_ask(struct image_pull *pull,
     struct serving *serving = calloc(1, sizeof(*serving));
     uint32_t size = ask->size < IMAGE_CHUNK_SIZE ? ask->size : IMAGE_CHUNK_SIZE;
     if (serving == NULL || size == 0 ||
-        !image_store_path(pull->store, &ask->sha256, serving->path) || /* unchecked */
         (serving->chunk.data.data = malloc(size)) == NULL) {
         free(serving);
         return; /* asked again */
     }
+    memcpy(serving->path, path, sizeof(path));
     serving->pull = pull;
     serving->asker = from->uid;
     serving->wanted_size = size;

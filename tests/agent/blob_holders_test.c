@@ -70,6 +70,27 @@ START_TEST(who_cannot_be_reached_is_passed_over)
 }
 END_TEST
 
+START_TEST(who_has_not_looked_at_it_comes_last)
+{
+    struct msg_blob blob = blob_of(1);
+    ck_assert_int_eq(blob_holders_set(holders, 7, &blob, 1), 1);
+    blob.unchecked = true;
+    ck_assert_int_eq(blob_holders_set(holders, 4, &blob, 1), 1);
+    ck_assert_int_eq(blob_holders_set(holders, 5, &blob, 1), 1);
+    ck_assert_uint_eq(pair_of(1).first, 7);
+    ck_assert_uint_eq(pair_of(1).second, 4);
+    ck_assert(blob_holders_checks(holders, 5, &blob.sha256));
+
+    blob.unchecked = false;
+
+    ck_assert_int_eq(blob_holders_set(holders, 5, &blob, 1), 1); /* that is news */
+    ck_assert_int_eq(blob_holders_set(holders, 5, &blob, 1), 0);
+    ck_assert(!blob_holders_checks(holders, 5, &blob.sha256));
+    ck_assert_uint_eq(pair_of(1).first, 5);
+    ck_assert_uint_eq(pair_of(1).second, 7);
+}
+END_TEST
+
 START_TEST(the_same_again_is_no_news)
 {
     const struct msg_blob blobs[] = {blob_of(1), blob_of(2)};
@@ -123,6 +144,7 @@ int main(void)
     tcase_add_checked_fixture(tests, start, stop);
     tcase_add_test(tests, the_lowest_holder_is_named_and_another_to_itself);
     tcase_add_test(tests, who_cannot_be_reached_is_passed_over);
+    tcase_add_test(tests, who_has_not_looked_at_it_comes_last);
     tcase_add_test(tests, the_same_again_is_no_news);
     tcase_add_loop_test(tests, it_always_knows_who_holds_what, 1, 4);
     suite_add_tcase(suite, tests);

@@ -5,6 +5,7 @@
 #include "agent/image_pull.h"
 #include "agent/image_writer.h"
 #include "link_fixture.h"
+#include "support/open_gate.h"
 
 #include <fcntl.h>
 #include <sys/stat.h>
@@ -290,19 +291,34 @@ static void flip(unsigned index)
     free(path);
 }
 
+/* It says so, which is no silence; damaged or not, that is seen later. */
 START_TEST(what_a_holder_has_not_checked_yet_is_not_sent)
 {
     start(2);
     hold(0);
+    char *path = file_of(0);
     site_close(0);
-    flip(0);
+    if (_i == 1) {
+        flip(0);
+    }
+    const int gate = open_gate_drop(path);
     site_open(0);
 
     want(1, SIZE, 1);
-    RACK_WAIT(strstr(reason(1), "does not") != NULL);
-
-    ck_assert(!has(0)); /* it has looked */
+    RACK_WAIT(strstr(reason(1), "looks first") != NULL);
+    ck_assert(has(0));
     ck_assert_uint_eq(image_pull_bytes_total(sites[1].pull), 0);
+
+    open_gate_lift(gate);
+    if (_i == 1) {
+        RACK_WAIT(strstr(reason(1), "does not") != NULL);
+        ck_assert(!has(0)); /* it has looked */
+        ck_assert_uint_eq(image_pull_bytes_total(sites[1].pull), 0);
+    } else {
+        RACK_WAIT(has(1));
+        assert_whole(1);
+    }
+    free(path);
     stop();
 }
 END_TEST
@@ -466,7 +482,7 @@ int main(void)
     tcase_add_test(tests, a_part_that_is_complete_needs_no_holder);
     tcase_add_test(tests,
                    a_corrupted_image_is_refused_and_pulled_again_when_it_is_mended);
-    tcase_add_test(tests, what_a_holder_has_not_checked_yet_is_not_sent);
+    tcase_add_loop_test(tests, what_a_holder_has_not_checked_yet_is_not_sent, 0, 2);
     tcase_add_test(tests, what_was_damaged_is_pulled_again);
     tcase_add_loop_test(tests, a_holder_that_dies_in_the_middle_is_followed_by_another, 0,
                         2);
