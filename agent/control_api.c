@@ -705,7 +705,7 @@ static void blob_fetch(void *context,
 static bool blob_has(void *context, const struct digest *digest, uint64_t *ret_size)
 {
     struct control_api *api = context;
-    return image_store_has(api->images, digest, ret_size);
+    return image_store_holds_whole(api->images, digest, ret_size);
 }
 
 /* ---- life

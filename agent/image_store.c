@@ -482,6 +482,15 @@ bool image_store_has(const struct image_store *store,
     return stored != NULL;
 }
 
+bool image_store_holds_whole(const struct image_store *store,
+                             const struct digest *digest,
+                             uint64_t *ret_size_bytes)
+{
+    const struct stored *stored = image_store_find(store, digest);
+    return stored != NULL && !stored->file.unchecked &&
+           image_store_has(store, digest, ret_size_bytes);
+}
+
 bool image_store_path(struct image_store *store,
                       const struct digest *digest,
                       char ret_path[IMAGE_PATH_SIZE])

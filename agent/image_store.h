@@ -58,6 +58,10 @@ struct image_store *image_store_close(struct image_store *store);
 bool image_store_has(const struct image_store *store,
                      const struct digest *digest,
                      uint64_t *ret_size_bytes);
+/* The same of what was checked: an upload mends what was not and proves damaged. */
+bool image_store_holds_whole(const struct image_store *store,
+                             const struct digest *digest,
+                             uint64_t *ret_size_bytes);
 /* Where it is; false when it is not there, or when it is still to be checked: that is
  * told as a change. Marks it as used. */
 bool image_store_path(struct image_store *store,

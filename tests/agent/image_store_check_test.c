@@ -16,6 +16,14 @@ static bool is_given(const char *text)
     return image_store_path(store, &digest, path);
 }
 
+static bool holds_whole(const char *text)
+{
+    uint64_t size_bytes = 0;
+    struct digest digest = digest_of_text(text);
+    return image_store_holds_whole(store, &digest, &size_bytes) &&
+           size_bytes == strlen(text);
+}
+
 static bool is_unchecked(const char *text)
 {
     struct image_file files[IMAGE_STORE_FILES_MAX];
@@ -131,11 +139,11 @@ START_TEST(what_is_whole_is_given_once_it_was_checked)
     ck_assert(!is_unchecked("kernel") && is_given("kernel")); /* it was, on its way in */
     reopen();
     ck_assert(has("kernel") && is_unchecked("kernel"));
-    ck_assert(!is_given("kernel"));
+    ck_assert(!is_given("kernel") && !holds_whole("kernel"));
 
     wait_for("kernel");
 
-    ck_assert(is_given("kernel"));
+    ck_assert(is_given("kernel") && holds_whole("kernel"));
     ck_assert_uint_eq(changes, 1);
 }
 END_TEST

@@ -393,7 +393,7 @@ static void blob_fetch(void *context,
 static bool blob_has(void *context, const struct digest *digest, uint64_t *ret_size)
 {
     struct served *served = context;
-    return image_store_has(served->images, digest, ret_size);
+    return image_store_holds_whole(served->images, digest, ret_size);
 }
 
 /* ---- all of it ---- */
