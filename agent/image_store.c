@@ -127,7 +127,8 @@ void image_store_changed(struct image_store *store)
 
 void image_store_unlist(struct image_store *store, struct stored *stored)
 {
-    *stored = store->files[--store->file_count];
+    *stored =
+        store->files[--store->file_count]; /* the list may name more than there is */
 }
 
 /* And what was in it. 0, or why the file itself is still there. */
@@ -257,26 +258,27 @@ static void mark_used(struct image_store *store, struct stored *stored)
     uint64_t now_ms = uv_now(store->loop);
     char path[IMAGE_PATH_SIZE];
     stored->used = ++store->use_clock;
+    if (stored->file.unchecked) {
+        return; /* a thread looks whether anybody changes it */
+    }
     if (stored->touched_ms != 0 && now_ms - stored->touched_ms < TOUCH_EVERY_MS) {
         return;
     }
     image_store_file_path(store, &stored->file.digest, path);
+    const struct file_identity before = file_identity_at(path);
     (void)utimensat(AT_FDCWD, path, times,
                     AT_SYMLINK_NOFOLLOW); /* else it only looks older than it is */
     stored->touched_ms = now_ms;
-}
-
-/* A whole one is here again. */
-static void damaged_unlink(const struct image_store *store, const struct digest *digest)
-{
-    char path[IMAGE_PATH_SIZE];
-    image_store_damaged_path(store, digest, path);
-    (void)unlink(path); /* most have none */
+    stored->identity = file_identity_equal(&before, &stored->identity)
+                           ? file_identity_at(path)
+                           : (struct file_identity){0}; /* somebody else has changed it */
+    image_store_trust_stale(store);
 }
 
 int image_store_enter(struct image_store *store,
                       const struct digest *digest,
-                      uint64_t size_bytes)
+                      uint64_t size_bytes,
+                      const struct file_identity *identity)
 {
     struct stored *stored = image_store_find(store, digest);
     const uint64_t within = image_store_unpacked_bytes(store, digest);
@@ -290,10 +292,8 @@ int image_store_enter(struct image_store *store,
         *stored = (struct stored){.file = {.digest = *digest}};
     }
     stored->file.size_bytes = size_bytes;
-    stored->file.unchecked = false;
-    damaged_unlink(store, digest);
     lost_found(store, digest);
-    stored->unpacked_bytes = within;
+    image_store_trust_vouch(store, stored, identity);
     mark_used(store, stored);
     image_store_changed(store);
     return 0;
@@ -353,6 +353,8 @@ static int by_use(const void *a, const void *b)
 /* In the order of their last use; what is more than the list can hold is evicted. */
 static void load_found(struct image_store *store, struct found_list *list)
 {
+    const unsigned checked = checked_list_read(store->folder, store->boot,
+                                               store->list_files, IMAGE_STORE_FILES_MAX);
     if (list->count > 0) {
         qsort(list->items, list->count, sizeof(*list->items), by_use);
     }
@@ -360,11 +362,12 @@ static void load_found(struct image_store *store, struct found_list *list)
         if (store->file_count == IMAGE_STORE_FILES_MAX) {
             drop(store, oldest(store));
         }
-        store->files[store->file_count++] =
-            (struct stored){.file = list->items[i].file,
-                            .unpacked_bytes = image_store_unpacked_bytes(
-                                store, &list->items[i].file.digest),
-                            .used = ++store->use_clock};
+        struct stored *stored = &store->files[store->file_count++];
+        *stored = (struct stored){.file = list->items[i].file,
+                                  .unpacked_bytes = image_store_unpacked_bytes(
+                                      store, &list->items[i].file.digest),
+                                  .used = ++store->use_clock};
+        image_store_trust(store, store->list_files, checked, stored);
     }
 }
 
@@ -444,14 +447,16 @@ int image_store_open(uv_loop_t *loop,
     }
     store->loop = loop;
     store->limits = *limits;
+    checked_list_boot(store->boot);
     list_init(&store->works);
     list_init(&store->parts);
     store->fetching = work_pool_new(loop, FETCH_THREADS, IMAGE_STORE_FETCHES_MAX);
     store->finishing = work_pool_new(loop, FINISH_THREADS, FINISH_QUEUE);
     store->checking = work_pool_new(loop, IMAGE_CHECK_THREADS, IMAGE_CHECK_THREADS);
     store->unpacking = work_pool_new(loop, UNPACK_THREADS, UNPACK_QUEUE);
+    store->listing = work_pool_new(loop, 1, 1);
     if (store->fetching == NULL || store->finishing == NULL || store->checking == NULL ||
-        store->unpacking == NULL) {
+        store->unpacking == NULL || store->listing == NULL) {
         image_store_close(store);
         return err_sys(err, -ENOMEM, "open the image store");
     }
@@ -594,6 +599,11 @@ struct image_store *image_store_close(struct image_store *store)
     work_pool_close(store->finishing);
     work_pool_close(store->checking);
     work_pool_close(store->unpacking);
+    if (store->listing != NULL) {
+        work_pool_drain(store->listing); /* its last words, which begin others */
+    }
+    work_pool_close(store->listing);
+    loop_timer_close(store->check_timer);
     free(store->kept);
     free(store->folder);
     free(store);

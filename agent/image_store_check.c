@@ -5,30 +5,88 @@
 #include <errno.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <string.h>
 #include <sys/stat.h>
 #include <unistd.h>
 
+#define AGAIN_MS     1000 /* after a fault, doubled each time */
+#define AGAIN_MAX_MS 300000
+/* So often in a row a disk has not given its bytes back, and they are held to be lost: a
+ * network's disk is away for a while, too. */
+#define READ_FAULTS 4
+
 static void check_over(struct work_job *job, int code);
+
+/* ---- later ---- */
+
+static void on_timer(void *context)
+{
+    image_store_check(context);
+}
+
+/* Logged once for each reason. */
+static void
+check_later(struct image_store *store, struct stored *stored, int code, const char *why)
+{
+    char hex[DIGEST_HEX_SIZE];
+    stored->backoff_ms = stored->backoff_ms == 0 ? AGAIN_MS : 2 * stored->backoff_ms;
+    stored->backoff_ms =
+        stored->backoff_ms < AGAIN_MAX_MS ? stored->backoff_ms : AGAIN_MAX_MS;
+    stored->again_ms = uv_now(store->loop) + stored->backoff_ms;
+    if (stored->check_code != code) {
+        digest_format(&stored->file.digest, hex);
+        log_warn("images", "file is not checked yet, and tried again",
+                 KV_STR("sha256", hex), KV_STR("why", why));
+    }
+    stored->check_code = code;
+    uint64_t soonest_ms = UINT64_MAX;
+    for (unsigned i = 0; i < store->file_count; i++) {
+        const struct stored *one = &store->files[i];
+        soonest_ms = one->file.unchecked && one->again_ms > uv_now(store->loop) &&
+                             one->again_ms < soonest_ms
+                         ? one->again_ms
+                         : soonest_ms;
+    }
+    const uint64_t wait_ms = soonest_ms - uv_now(store->loop);
+    if (store->check_timer == NULL) {
+        store->check_timer = loop_timer_new(store->loop, wait_ms, 0, on_timer, store);
+    } else {
+        loop_timer_again(store->check_timer, wait_ms, 0);
+    }
+}
 
 /* ---- what is next ---- */
 
+/* Of those that are waited for, the smallest: it is over first, and the others are hardly
+ * later for it. */
 static bool goes_before(const struct stored *one, const struct stored *other)
 {
-    return one->waited_for != other->waited_for ? one->waited_for
-                                                : one->used > other->used;
+    if (one->waited_for != other->waited_for) {
+        return one->waited_for;
+    }
+    return one->waited_for && one->file.size_bytes != other->file.size_bytes
+               ? one->file.size_bytes < other->file.size_bytes
+               : one->used > other->used;
+}
+
+static struct stored *first_of(struct image_store *store)
+{
+    const uint64_t now_ms = uv_now(store->loop);
+    struct stored *found = NULL;
+    for (unsigned i = 0; i < store->file_count; i++) {
+        struct stored *stored = &store->files[i];
+        if (stored->file.unchecked && !stored->checking && now_ms >= stored->again_ms &&
+            (found == NULL || goes_before(stored, found))) {
+            found = stored;
+        }
+    }
+    return found;
 }
 
 /* One thread is left to what somebody waits for, or a large file would hold that up. */
 static struct stored *next_of(struct image_store *store)
 {
-    struct stored *found = NULL;
-    for (unsigned i = 0; i < store->file_count; i++) {
-        struct stored *stored = &store->files[i];
-        if (stored->file.unchecked && !stored->checking && !stored->check_failed &&
-            (found == NULL || goes_before(stored, found))) {
-            found = stored;
-        }
-    }
+    struct stored *found = first_of(store);
     return found != NULL && (found->waited_for || store->checking_count == 0) ? found
                                                                               : NULL;
 }
@@ -38,16 +96,34 @@ static void check_begin(struct image_store *store, struct stored *stored)
     uint64_t number = 0;
     struct store_work *work = store_work_new(store, &stored->file.digest, NULL, NULL);
     if (work == NULL) {
-        stored->check_failed = true; /* until it is asked for */
+        check_later(store, stored, -ENOMEM, err_sentence(-ENOMEM));
         return;
     }
     random_secret(&number, sizeof(number));
     (void)snprintf(work->file.tmp_path, sizeof(work->file.tmp_path), "%s/tmp/%016llx",
                    store->folder, (unsigned long long)number);
+    work->is_check = true;
+    work->file.is_idle = !stored->waited_for;
+    atomic_init(&work->file.hurry, stored->waited_for);
     stored->checking = true;
     store->checking_count++;
     list_push_back(&store->works, &work->link);
     work_pool_submit(store->checking, &work->file.job, image_work_check, check_over);
+}
+
+/* What nobody waits for gives its thread back: it begins anew later. */
+static void give_way(struct image_store *store)
+{
+    const struct stored *first = first_of(store);
+    if (first == NULL || !first->waited_for) {
+        return;
+    }
+    LIST_EACH (item, &store->works) {
+        struct store_work *work = LIST_ITEM(item, struct store_work, link);
+        if (work->is_check && !work->is_over && !atomic_load(&work->file.hurry)) {
+            work_pool_cancel(store->checking, &work->file.job);
+        }
+    }
 }
 
 void image_store_check(struct image_store *store)
@@ -57,22 +133,29 @@ void image_store_check(struct image_store *store)
            (stored = next_of(store)) != NULL) {
         check_begin(store, stored);
     }
+    give_way(store);
+}
+
+static void hurry(struct image_store *store, const struct stored *stored)
+{
+    LIST_EACH (item, &store->works) {
+        struct store_work *work = LIST_ITEM(item, struct store_work, link);
+        if (work->is_check && digest_equal(&work->file.expected, &stored->file.digest)) {
+            atomic_store(&work->file.hurry, true);
+        }
+    }
 }
 
 void image_store_check_soon(struct image_store *store, struct stored *stored)
 {
     stored->waited_for = true;
-    stored->check_failed = false;
+    if (stored->checking) {
+        hurry(store, stored);
+    }
     image_store_check(store);
 }
 
 /* ---- what has come of it ---- */
-
-/* A disk that does not give its bytes back has lost them as well. */
-static bool is_damage(int code)
-{
-    return code == BERTH_ECORRUPT || code == -EIO || code == -ENOENT;
-}
 
 static bool is_another(const struct image_work *file, const char *path)
 {
@@ -108,13 +191,14 @@ static void damaged_drop(struct store_work *work, struct stored *stored)
     if (!damaged_move(&work->file, path, damaged)) {
         return; /* that one is checked, too */
     }
-    const bool stays = image_store_is_kept(store, digest);
+    /* Of what a disk does not give back now, all may be there. */
+    const bool stays = work->file.code == -EIO || image_store_is_kept(store, digest);
     digest_format(digest, hex);
     log_warn("images", "file is damaged: no VM gets it, and it is fetched again",
              KV_STR("sha256", hex), KV_STR("why", work->file.text),
              KV_STR("kept_as", stays ? damaged : ""));
     if (!stays) {
-        (void)unlink(damaged); /* gone, or it takes room until it is looked for */
+        memcpy(work->file.drop_path, damaged, sizeof(damaged));
     }
     image_store_unpacked_path(store, digest, path);
     (void)unlink(path); /* most have none */
@@ -127,41 +211,57 @@ static void check_take(struct store_work *work, struct stored *stored)
 {
     struct image_store *store = work->store;
     const struct image_work *file = &work->file;
-    char hex[DIGEST_HEX_SIZE];
-    if (file->code == 0) {
-        stored->file.unchecked = false;
-        stored->unpacked_bytes = image_store_unpacked_bytes(store, &file->expected);
+    const int code = file->code;
+    stored->read_faults = code == -EIO ? stored->read_faults + 1 : 0;
+    if (code == 0) {
+        image_store_trust_vouch(store, stored, &file->identity);
         image_store_changed(store);
-    } else if (is_damage(file->code)) {
+    } else if (code == BERTH_ECORRUPT || code == -ENOENT ||
+               stored->read_faults == READ_FAULTS) {
         damaged_drop(work, stored);
-    } else {
-        digest_format(&file->expected, hex);
-        log_warn(
-            "images", "file cannot be checked now", KV_STR("sha256", hex),
-            KV_STR("why", file->text[0] != '\0' ? file->text : err_sentence(file->code)));
-        stored->check_failed = true;
+    } else if (code != BERTH_ECLOSED) { /* else it gave way */
+        check_later(store, stored, code,
+                    file->text[0] != '\0' ? file->text : err_sentence(code));
     }
 }
 
+static void clean_over(struct work_job *job, int code)
+{
+    struct store_work *work = store_work_of(job);
+    struct image_store *store = work->store;
+    if (code < 0) {
+        image_work_clean(job); /* the store is being closed, as a rule */
+    }
+    if (store != NULL) {
+        list_remove(&work->link);
+        store->checking_count--;
+    }
+    work->file.code = 0; /* its tmp_path is no file */
+    image_work_fini(&work->file);
+    free(work);
+    if (store != NULL) {
+        image_store_check(store);
+    }
+}
+
+/* The file is closed and removed on the thread: that takes a while when it is large. */
 static void check_end(struct store_work *work)
 {
     struct image_store *store = work->store;
     struct stored *stored =
         store != NULL ? image_store_find(store, &work->file.expected) : NULL;
-    if (store != NULL) {
-        list_remove(&work->link);
-        store->checking_count--;
-    }
     if (stored != NULL) {
+        work->file.uncache =
+            !stored->waited_for && !image_store_is_kept(store, &work->file.expected);
         stored->checking = false;
         if (stored->file.unchecked) { /* else a whole one has come meanwhile */
             check_take(work, stored);
         }
     }
-    image_work_fini(&work->file);
-    free(work);
     if (store != NULL) {
-        image_store_check(store);
+        work_pool_submit(store->checking, &work->file.job, image_work_clean, clean_over);
+    } else {
+        clean_over(&work->file.job, BERTH_ECLOSED);
     }
 }
 
@@ -184,6 +284,7 @@ static void check_over(struct work_job *job, int code)
 {
     struct store_work *work = store_work_of(job);
     work->file.code = work->file.code < 0 ? work->file.code : code;
+    work->is_over = true;
     if (work->file.code == 0 && work->file.is_packed && work->store != NULL) {
         work->file.unpacker = work->store->unpacker;
         work_pool_submit(work->store->unpacking, job, image_work_unpack, unpack_over);

@@ -10,9 +10,11 @@
  */
 #pragma once
 
+#include "agent/checked_list.h"
 #include "agent/image_store.h"
 #include "agent/image_work.h"
 #include "base/list.h"
+#include "base/loop.h"
 
 #define IMAGE_PART_SUFFIX    ".part"
 #define IMAGE_DAMAGED_SUFFIX ".damaged"
@@ -23,10 +25,16 @@ struct stored {
     struct image_file file;
     uint64_t unpacked_bytes; /* of what was in it */
     uint64_t used;           /* counts up with each use: the smallest is the oldest */
-    uint64_t touched_ms; /* loop time at which the file's time was set; 0: not by us */
-    bool checking;       /* a thread hashes it */
-    bool waited_for;     /* it was asked for before it was checked */
-    bool check_failed;   /* it could not be read now; tried again when it is asked for */
+    uint64_t touched_ms;  /* loop time at which the file's time was set; 0: not by us */
+    bool checking;        /* a thread hashes it */
+    bool waited_for;      /* it was asked for before it was checked */
+    int check_code;       /* why it could not be read, last */
+    unsigned read_faults; /* in a row: -EIO */
+    uint64_t again_ms;    /* loop time: not read again before */
+    uint64_t backoff_ms;
+    /* As they were when they were checked; ino 0: not known. */
+    struct file_identity identity;
+    struct file_identity unpacked; /* what was in it */
 };
 
 struct image_store {
@@ -49,6 +57,17 @@ struct image_store {
     struct work_pool *finishing;
     struct work_pool *checking;
     unsigned checking_count;
+    struct loop_timer *check_timer; /* NULL: nothing has failed yet */
+    struct work_pool *listing;      /* one thread */
+    struct work_job list_job;
+    char boot[CHECKED_BOOT_SIZE];
+    struct checked_file
+        list_files[IMAGE_STORE_FILES_MAX]; /* the thread's while it runs */
+    unsigned list_count;
+    int list_code; /* likewise */
+    bool list_running;
+    bool list_stale;
+    bool list_failed;
     struct work_pool *unpacking; /* of its own: a kernel that is slow holds up kernels */
     struct list works;           /* on the threads */
     struct list parts;           /* open parts */
@@ -62,6 +81,8 @@ struct store_work {
     struct image_store *store; /* NULL: the store has been closed */
     bool is_writer;            /* counts among the uploads until its end is told */
     bool was_again;            /* a fetch: room was made for it */
+    bool is_check;             /* hashes what is there */
+    bool is_over;              /* and has */
     bool is_part;              /* of its digest there may be no second one meanwhile */
     image_done *done;
     void *context;
@@ -102,7 +123,21 @@ int image_store_size_check(const struct image_store *store,
 /* A complete file has its name: takes it into the list; BERTH_EFULL: removed again. */
 int image_store_enter(struct image_store *store,
                       const struct digest *digest,
-                      uint64_t size_bytes);
+                      uint64_t size_bytes,
+                      const struct file_identity *identity);
+
+/* ---- image_store_trust.c ---- */
+/* Of what lies there at the open: it is in the list, and as it was. */
+void image_store_trust(const struct image_store *store,
+                       const struct checked_file *list,
+                       unsigned count,
+                       struct stored *stored);
+/* It was checked, and was that file then. */
+void image_store_trust_vouch(struct image_store *store,
+                             struct stored *stored,
+                             const struct file_identity *identity);
+/* The list is to be written. */
+void image_store_trust_stale(struct image_store *store);
 
 /* ---- image_store_check.c ---- */
 /* Gives the threads what is to be checked next. */

@@ -6,6 +6,7 @@
 #include <fcntl.h>
 #include <stdio.h>
 #include <stdlib.h>
+#include <unistd.h>
 
 struct store_work *store_work_of(struct work_job *job)
 {
@@ -24,6 +25,22 @@ static void work_answer(struct store_work *work)
     }
 }
 
+static void work_end(struct store_work *work)
+{
+    if (work->store != NULL) {
+        list_remove(&work->link);
+        work_answer(work);
+    }
+    free(work);
+}
+
+static void clean_over(struct work_job *job, int code)
+{
+    struct store_work *work = store_work_of(job);
+    (void)work_job_make_up(job, code); /* else the next whole one takes it away */
+    work_end(work);
+}
+
 void store_work_finished(struct work_job *job, int code)
 {
     struct store_work *work = store_work_of(job);
@@ -32,14 +49,20 @@ void store_work_finished(struct work_job *job, int code)
     file->code = file->code < 0 ? file->code : code;
     image_work_fini(file);
     if (store != NULL) {
-        list_remove(&work->link);
         store->writer_count -= work->is_writer ? 1U : 0U;
+        work->is_part = false;
         if (file->code == 0) {
-            file->code = image_store_enter(store, &file->digest, file->size_bytes);
+            file->code = image_store_enter(store, &file->digest, file->size_bytes,
+                                           &file->identity);
         }
-        work_answer(work);
+        image_store_damaged_path(store, &file->digest, file->drop_path);
     }
-    free(work);
+    /* What was left of a damaged one may be large, and goes on a thread. */
+    if (store != NULL && file->code == 0 && access(file->drop_path, F_OK) == 0) {
+        work_pool_submit(store->finishing, job, image_work_clean, clean_over);
+    } else {
+        work_end(work);
+    }
 }
 
 static void unpacked(struct work_job *job, int code)

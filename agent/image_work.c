@@ -15,6 +15,7 @@
 #include <stdio.h>
 #include <stdlib.h>
 #include <sys/stat.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 static struct image_work *work_of(struct work_job *job)
@@ -121,9 +122,21 @@ void image_work_fetch(struct work_job *job)
  * --------------------------------------------------------------------------------------
  */
 
+/* ioprio_set(2) of this thread: libc has no name for it. Where there are no classes, the
+ * disk knows none. */
+static void io_class_set(bool idle)
+{
+    enum { WHO_PROCESS = 1, CLASS_IDLE = 3, CLASS_SHIFT = 13 };
+    (void)syscall(SYS_ioprio_set, WHO_PROCESS, 0, idle ? CLASS_IDLE << CLASS_SHIFT : 0);
+}
+
 static bool work_is_wanted(void *context)
 {
-    const struct image_work *work = context;
+    struct image_work *work = context;
+    if (work->is_idle && atomic_load(&work->hurry)) {
+        work->is_idle = false;
+        io_class_set(false);
+    }
     return !work_job_cancelled(&work->job);
 }
 
@@ -160,6 +173,7 @@ static int give_name(struct image_work *work)
         rename(work->tmp_path, path) < 0) {
         return -errno;
     }
+    work->identity = file_identity_at(path);
     return fd_sync_folder(work->final_folder, NULL);
 }
 
@@ -177,9 +191,8 @@ static bool is_harmless(struct image_work *work)
     return r == 0;
 }
 
-void image_work_finish(struct work_job *job)
+static void finish_file(struct image_work *work)
 {
-    struct image_work *work = work_of(job);
     int r = hash_file(work);
     if (r < 0) {
         work_fault(work, r, "read back");
@@ -194,6 +207,16 @@ void image_work_finish(struct work_job *job)
         return;
     }
     work->is_packed = kernel_unpack_fits(work->fd);
+}
+
+void image_work_finish(struct work_job *job)
+{
+    struct image_work *work = work_of(job);
+    finish_file(work);
+    if (work->code < 0 && !work->keep_bad) { /* here: on the loop it would take a while */
+        (void)unlink(work->tmp_path);        /* else at the next start */
+        fd_close(&work->fd);
+    }
 }
 
 /* ---- what is in a packed kernel
@@ -240,27 +263,67 @@ static void within_check(struct image_work *work, const char *hex)
                                          .name = hex,
                                          .is_wanted = work_is_wanted,
                                          .context = work};
-    if (kernel_unpacked_check(&unpack, &err) < 0) {
+    const int r = kernel_unpacked_check(&unpack, &err);
+    if (r == BERTH_ENOTFOUND) {
+        log_info("images", "what was in a kernel is unpacked anew, with a seal",
+                 KV_STR("sha256", hex));
+    } else if (r < 0) {
         log_warn("images", "what was in a kernel is thrown away and unpacked anew",
                  KV_STR("sha256", hex), KV_STR("why", err.text));
+    }
+    if (r < 0) {
         work->is_packed = kernel_unpack_fits(work->fd);
+    }
+}
+
+static void check_file(struct image_work *work)
+{
+    char hex[DIGEST_HEX_SIZE];
+    char path[IMAGE_PATH_SIZE + DIGEST_HEX_SIZE + 1];
+    struct file_identity after = {0};
+    struct stat status;
+    digest_format(&work->expected, hex);
+    (void)snprintf(path, sizeof(path), "%s/%s", work->final_folder, hex);
+    work->fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0, NULL);
+    int r = work->fd < 0 ? work->fd : fstat(work->fd, &status) < 0 ? -errno : 0;
+    work->identity = r == 0 ? file_identity_of(&status) : after;
+    r = r == 0 ? hash_file(work) : r;
+    if (r < 0) {
+        work_fault(work, r, "cannot be read");
+        return;
+    }
+    after = file_identity_at(path);
+    if (!file_identity_equal(&work->identity, &after)) {
+        work->identity.ino = 0; /* it is not the same any more: the next start looks */
+    }
+    if (is_expected(work)) {
+        within_check(work, hex);
     }
 }
 
 void image_work_check(struct work_job *job)
 {
     struct image_work *work = work_of(job);
-    char hex[DIGEST_HEX_SIZE];
-    char path[IMAGE_PATH_SIZE + DIGEST_HEX_SIZE + 1];
-    digest_format(&work->expected, hex);
-    (void)snprintf(path, sizeof(path), "%s/%s", work->final_folder, hex);
-    work->fd = fd_open_at(AT_FDCWD, path, O_RDONLY | O_NOFOLLOW, 0, NULL);
-    const int r = work->fd < 0 ? work->fd : hash_file(work);
-    if (r < 0) {
-        work_fault(work, r, "read it");
-    } else if (is_expected(work)) {
-        within_check(work, hex);
+    const bool idle = work->is_idle;
+    if (idle) {
+        io_class_set(true);
     }
+    check_file(work);
+    if (idle) {
+        io_class_set(false); /* the thread's next work may be waited for */
+    }
+}
+
+void image_work_clean(struct work_job *job)
+{
+    struct image_work *work = work_of(job);
+    if (work->uncache && work->fd >= 0) {
+        (void)posix_fadvise(work->fd, 0, 0, POSIX_FADV_DONTNEED); /* a wish */
+    }
+    if (work->drop_path[0] != '\0') {
+        (void)unlink(work->drop_path); /* gone, or it takes room until it is looked for */
+    }
+    fd_close(&work->fd);
 }
 
 void image_work_fini(struct image_work *work)

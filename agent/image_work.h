@@ -13,6 +13,7 @@
  */
 #pragma once
 
+#include "agent/checked_list.h"
 #include "agent/image_store.h"
 #include "base/work_pool.h"
 
@@ -29,12 +30,17 @@ struct image_work {
     int fd;                 /* of tmp_path */
     uint64_t size_max;      /* of a fetch */
     uint64_t reserve_bytes; /* of the disk, kept free */
+    bool is_idle;           /* a check for which nobody waits: the disk's idle time */
+    atomic_bool hurry;      /* somebody waits by now; set from outside */
+    bool uncache;           /* for image_work_clean: it need not stay in memory */
+    char drop_path[IMAGE_PATH_SIZE]; /* for image_work_clean; "": none */
     /* results */
     uint64_t needs_bytes; /* of a fetch that met a full disk: as announced, or 0 */
     int code;
     struct digest digest;
     uint64_t size_bytes;
-    bool is_packed; /* a kernel that may have another one in it */
+    struct file_identity identity; /* with its name; of a check: no other meanwhile */
+    bool is_packed;                /* a kernel that may have another one in it */
     char text[256];
 };
 
@@ -50,6 +56,10 @@ void image_work_unpack_missed(const struct image_work *work, const char *why);
 /* Of a file that has its name, `expected`: hashes it, and looks whether what was in it is
  * what was kept; if not, that is removed, and is_packed says to unpack anew. */
 void image_work_check(struct work_job *job);
+/* Removes what is at drop_path, which takes a while when it is large, and closes the
+ * file.
+ */
+void image_work_clean(struct work_job *job);
 /* Closes the file; removes it when it did not become what it should and is not to be
  * kept. */
 void image_work_fini(struct image_work *work);

@@ -139,7 +139,8 @@ process_run(const struct kernel_unpack *unpack, uint64_t room, int to, struct er
 
 /* ---- the file ---- */
 
-_Static_assert(KERNEL_UNPACK_SEAL == DIGEST_SIZE, "a digest is the seal");
+#define MARK_SIZE (sizeof(KERNEL_UNPACK_MARK) - 1)
+_Static_assert(KERNEL_UNPACK_SEAL == MARK_SIZE + DIGEST_SIZE, "both are the seal");
 
 /* Leaves the offset behind it. */
 static int seal(const struct kernel_unpack *unpack, int to, struct err *err)
@@ -148,6 +149,7 @@ static int seal(const struct kernel_unpack *unpack, int to, struct err *err)
     uint64_t size_bytes = 0;
     int r = file_digest(to, UINT64_MAX, unpack->is_wanted, unpack->context, &digest,
                         &size_bytes);
+    r = r < 0 ? r : fd_write_full(to, KERNEL_UNPACK_MARK, MARK_SIZE);
     r = r < 0 ? r : fd_write_full(to, digest.bytes, sizeof(digest.bytes));
     return r < 0 ? err_sys(err, r, "unpack: seal it") : 0;
 }
@@ -208,23 +210,24 @@ int kernel_unpack(const struct kernel_unpack *unpack, struct err *err)
 /* Of an open one. */
 static int seal_check(const struct kernel_unpack *unpack, int fd, struct err *err)
 {
+    uint8_t kept[KERNEL_UNPACK_SEAL];
     struct digest digest;
-    struct digest kept;
     uint64_t size_bytes = 0;
     struct stat status;
     if (fstat(fd, &status) < 0) {
         return err_sys(err, -errno, "look at it");
     }
-    if (status.st_size < (off_t)KERNEL_UNPACK_SEAL) {
-        return err_set(err, BERTH_ECORRUPT, "it is cut short");
+    const off_t at = status.st_size - (off_t)sizeof(kept);
+    if (at < 0 || pread(fd, kept, sizeof(kept), at) != (ssize_t)sizeof(kept) ||
+        memcmp(kept, KERNEL_UNPACK_MARK, MARK_SIZE) != 0) {
+        return err_set(err, BERTH_ENOTFOUND, "it has no seal");
     }
-    int r = file_digest(fd, (uint64_t)status.st_size - KERNEL_UNPACK_SEAL,
-                        unpack->is_wanted, unpack->context, &digest, &size_bytes);
+    int r = file_digest(fd, (uint64_t)at, unpack->is_wanted, unpack->context, &digest,
+                        &size_bytes);
     if (r < 0) {
         return err_sys(err, r, "read it");
     }
-    const ssize_t got = fd_read_full(fd, kept.bytes, sizeof(kept.bytes));
-    return got == (ssize_t)sizeof(kept.bytes) && digest_equal(&digest, &kept)
+    return memcmp(kept + MARK_SIZE, digest.bytes, DIGEST_SIZE) == 0
                ? 0
                : err_set(err, BERTH_ECORRUPT,
                          "its SHA-256 is not the one that was kept with it");

@@ -2,9 +2,13 @@
  * is whole is waited for once. Method: the real store in a real folder, closed, its files
  * changed, opened again. */
 #include "image_store_fixture.h"
+#include "support/open_gate.h"
 
+#include <errno.h>
 #include <fcntl.h>
 #include <poll.h>
+#include <stdatomic.h>
+#include <sys/syscall.h>
 #include <unistd.h>
 
 /* ---- arranging ---- */
@@ -87,6 +91,7 @@ static void (*const harms[])(const char *path) = {flip, cut, empty, lengthen, re
 static void reopen(void)
 {
     store_close();
+    forget_checked();
     store_open(LIMIT);
 }
 
@@ -183,6 +188,9 @@ START_TEST(what_is_damaged_is_given_to_nobody_and_dropped)
 
     ck_assert(is_given("another"));
     ck_assert_uint_eq(changes, 2);
+    while (is_damaged_there("kernel")) { /* a thread removes it */
+        ck_assert(uv_run(&loop, UV_RUN_ONCE) != 0);
+    }
     ck_assert_uint_eq(files_in(dir.path), 1);
     ck_assert_uint_eq(leftovers(), 0);
     ck_assert_int_eq(upload("kernel", NULL), 0);
@@ -244,6 +252,70 @@ START_TEST(a_whole_one_that_has_the_name_by_now_is_not_taken_for_the_damaged_one
 
     ck_assert(has("kernel") && is_given("kernel"));
     ck_assert(!is_damaged_there("kernel"));
+}
+END_TEST
+
+/* ---- after a restart in the same boot ---- */
+
+static void reopen_in_boot(void)
+{
+    store_close();
+    store_open(LIMIT);
+}
+
+START_TEST(what_was_checked_in_this_boot_is_given_at_once)
+{
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    reopen_in_boot();
+    ck_assert(is_given("kernel")); /* and marked as used, which changes its times */
+    reopen_in_boot();
+    ck_assert(is_given("kernel"));
+    reopen();
+    ck_assert(!is_given("kernel"));
+    wait_for("kernel");
+    reopen_in_boot();
+
+    ck_assert(is_given("kernel"));
+}
+END_TEST
+
+START_TEST(what_was_changed_since_is_not)
+{
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    ck_assert_int_eq(upload("another", NULL), 0);
+    reopen_harmed("kernel", harms[_i]);
+
+    ck_assert(!is_given("kernel"));
+    ck_assert(is_given("another"));
+}
+END_TEST
+
+/* Before it is marked as used, that is: what marks it does not vouch for it. */
+START_TEST(what_was_changed_and_used_since_is_not)
+{
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    reopen_in_boot();
+    CLEANUP_FREE char *path = stored_path("kernel");
+    ck_assert_int_eq(chmod(path, 0600), 0);
+    flip(path);
+    ck_assert(is_given("kernel")); /* that is not seen before the next start */
+
+    reopen_in_boot();
+
+    ck_assert(!is_given("kernel"));
+}
+END_TEST
+
+START_TEST(without_a_whole_list_all_is_checked)
+{
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    store_close();
+    CLEANUP_FREE char *list = temp_dir_path(&dir, CHECKED_LIST_NAME);
+    flip_at(list, 100);
+    store_open(LIMIT);
+
+    ck_assert(!is_given("kernel"));
+    use("kernel");
 }
 END_TEST
 
@@ -313,7 +385,115 @@ START_TEST(what_is_asked_for_is_checked_before)
 }
 END_TEST
 
+/* Nobody waits for the one whose thread stands still: it holds up one thread, and those
+ * that are waited for have the other. It gives its own back, too, which is seen by its
+ * being open once more. */
+START_TEST(of_those_that_are_waited_for_the_smallest_is_first)
+{
+    for (unsigned i = 0; i < ARRAY_COUNT(numbers); i++) {
+        ck_assert_int_eq(upload(numbers[i], NULL), 0);
+        set_used(numbers[i], 1000 + (time_t)i);
+    }
+    store_close();
+    forget_checked();
+    CLEANUP_FREE char *four = stored_path("four");
+    CLEANUP_FREE char *one = stored_path("one");
+    const int fours = open_gate_drop(four);
+    const int ones = open_gate_drop(one);
+    store_open(LIMIT);
+    checked_count = 0;
+    image_store_on_change(store, note_checked, NULL);
+
+    open_gate_wait(fours);
+    ck_assert(!is_given("one")); /* it has the other thread */
+    open_gate_wait(ones);
+    ck_assert(!is_given("three"));
+    ck_assert(!is_given("two"));
+    open_gate_lift(ones);
+    wait_for("three");
+    open_gate_lift(fours);
+    wait_for_numbers();
+
+    ck_assert_uint_eq(checked_order[0], 0);
+    ck_assert_uint_eq(checked_order[1], 1); /* "two" is shorter than "three" */
+    ck_assert_uint_eq(checked_order[2], 2);
+}
+END_TEST
+
+/* A large one: that it was read to its end before would take long. */
+START_TEST(what_nobody_waits_for_gives_way)
+{
+    ck_assert_int_eq(upload("one", NULL), 0);
+    ck_assert_int_eq(upload("two", NULL), 0);
+    store_close();
+    forget_checked();
+    CLEANUP_FREE char *large = stored_path("large");
+    CLEANUP_FREE char *one = stored_path("one");
+    int fd = open(large, O_RDWR | O_CREAT | O_CLOEXEC, 0600);
+    ck_assert_int_eq(ftruncate(fd, (off_t)1 << 40), 0); /* for an hour */
+    ck_assert_int_eq(close(fd), 0);
+    const int ones = open_gate_drop(one);
+    store_open((uint64_t)1 << 41);
+
+    ck_assert(!is_given("one")); /* has the other thread, which stands still */
+    open_gate_wait(ones);
+    ck_assert(!is_given("two"));
+    wait_for("two");
+
+    ck_assert(is_given("two") && is_unchecked("large") && is_unchecked("one"));
+    open_gate_lift(ones);
+    wait_for("one");
+}
+END_TEST
+
 /* ---- when it cannot be read ---- */
+
+static atomic_bool disk_is_away;
+
+/* In the place of libc's. */
+ssize_t read(int fd, void *data, size_t size)
+{
+    if (atomic_load(&disk_is_away) && size > 4096) { /* a piece of a file */
+        errno = EIO;
+        return -1;
+    }
+    return (ssize_t)syscall(SYS_read, fd, data, size);
+}
+
+/* As a network's disk that is away at the start. */
+START_TEST(a_disk_that_comes_back_has_lost_nothing)
+{
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    ck_assert_int_eq(upload("another", NULL), 0);
+    atomic_store(&disk_is_away, true);
+    reopen();
+    poll(NULL, 0, 20);
+    (void)uv_run(&loop, UV_RUN_ONCE);
+    ck_assert(has("kernel") && has("another"));
+
+    atomic_store(&disk_is_away, false);
+
+    use("kernel");
+    use("another");
+}
+END_TEST
+
+/* Nobody keeps it, and it stays all the same. */
+START_TEST(what_a_disk_does_not_give_back_is_never_removed)
+{
+    ck_assert_int_eq(upload("kernel", NULL), 0);
+    atomic_store(&disk_is_away, true);
+    reopen();
+    while (has("kernel")) {
+        ck_assert_msg(uv_run(&loop, UV_RUN_ONCE) != 0, "nothing is under way");
+    }
+    store_close();
+
+    ck_assert(is_damaged_there("kernel"));
+    atomic_store(&disk_is_away, false);
+    store_open(LIMIT);
+}
+END_TEST
 
 /* As with too many files open: that says nothing of its content. */
 START_TEST(a_file_that_cannot_be_opened_now_is_not_held_to_be_damaged)
@@ -426,6 +606,14 @@ int main(void)
     tcase_add_loop_test(tests, a_whole_one_that_comes_meanwhile_stays, 0, 20);
     tcase_add_test(tests,
                    a_whole_one_that_has_the_name_by_now_is_not_taken_for_the_damaged_one);
+    tcase_add_test(tests, what_was_checked_in_this_boot_is_given_at_once);
+    tcase_add_loop_test(tests, what_was_changed_since_is_not, 0, 4);
+    tcase_add_test(tests, what_was_changed_and_used_since_is_not);
+    tcase_add_test(tests, without_a_whole_list_all_is_checked);
+    tcase_add_test(tests, of_those_that_are_waited_for_the_smallest_is_first);
+    tcase_add_test(tests, what_nobody_waits_for_gives_way);
+    tcase_add_test(tests, a_disk_that_comes_back_has_lost_nothing);
+    tcase_add_test(tests, what_a_disk_does_not_give_back_is_never_removed);
     tcase_add_test(tests, what_was_used_last_is_checked_first);
     tcase_add_test(tests, what_is_asked_for_is_checked_before);
     tcase_add_test(tests, a_file_that_cannot_be_opened_now_is_not_held_to_be_damaged);

@@ -9,6 +9,7 @@
  */
 #pragma once
 
+#include "agent/checked_list.h"
 #include "agent/image_part.h"
 #include "agent/image_store.h"
 #include "agent/image_writer.h"
@@ -71,6 +72,14 @@ static inline void store_close(void)
 {
     store = image_store_close(store);
     (void)uv_run(&loop, UV_RUN_DEFAULT); /* what is on the pool frees itself */
+}
+
+/* As another boot of the machine would find it. */
+static inline void forget_checked(void)
+{
+    char *path = temp_dir_path(&dir, CHECKED_LIST_NAME);
+    ck_assert_int_eq(unlink(path), 0);
+    free(path);
 }
 
 static inline void start(void)
@@ -161,7 +170,7 @@ static inline char *stored_path(const char *text)
     return temp_dir_path(&dir, hex);
 }
 
-/* Regular files in a folder. */
+/* Regular files in a folder, but what was noted of those that were checked. */
 static inline unsigned files_in(const char *path)
 {
     unsigned count = 0;
@@ -169,7 +178,9 @@ static inline unsigned files_in(const char *path)
     DIR *folder = opendir(path);
     ck_assert_ptr_nonnull(folder);
     while ((entry = readdir(folder)) != NULL) {
-        count += entry->d_type == DT_REG ? 1U : 0U;
+        count += entry->d_type == DT_REG && strcmp(entry->d_name, CHECKED_LIST_NAME) != 0
+                     ? 1U
+                     : 0U;
     }
     closedir(folder);
     return count;
@@ -235,11 +246,13 @@ static inline char *within_path(const char *text)
 static inline bool has_within(const char *text)
 {
     static const char within[] = "within";
+    static const size_t mark = sizeof(KERNEL_UNPACK_MARK) - 1;
     uint8_t sealed[sizeof(within) - 1 + KERNEL_UNPACK_SEAL];
     uint8_t got[sizeof(sealed) + 1];
     struct digest digest = digest_of_text(within);
     memcpy(sealed, within, sizeof(within) - 1);
-    memcpy(sealed + sizeof(within) - 1, digest.bytes, KERNEL_UNPACK_SEAL);
+    memcpy(sealed + sizeof(within) - 1, KERNEL_UNPACK_MARK, mark);
+    memcpy(sealed + sizeof(within) - 1 + mark, digest.bytes, DIGEST_SIZE);
     CLEANUP_FREE char *path = within_path(text);
     FILE *file = fopen(path, "re");
     const size_t size = file != NULL ? fread(got, 1, sizeof(got), file) : 0;

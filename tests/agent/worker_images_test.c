@@ -1,6 +1,7 @@
 /* Goal: what VMs boot, and what their disks lie on, has been looked at since the daemon's
  * start, and is fetched again where it is damaged. Method: a worker with a leader that
  * the test plays (worker_fixture.h), and a store that was changed while it was closed. */
+#include "agent/checked_list.h"
 #include "base/cleanup.h"
 #include "support/open_gate.h"
 #include "worker_fixture.h"
@@ -35,6 +36,9 @@ static void close_all(void)
 {
     worker = worker_close(worker);
     images = image_store_close(images);
+    CLEANUP_FREE char *list =
+        temp_dir_path(&rack.hosts[0].dir, "images/" CHECKED_LIST_NAME);
+    ck_assert_int_eq(unlink(list), 0); /* as another boot of the machine */
 }
 
 static void open_all(void)

@@ -10,6 +10,7 @@
 #include <check.h>
 
 #include <fcntl.h>
+#include <poll.h>
 #include <signal.h>
 #include <unistd.h>
 
@@ -20,6 +21,14 @@ static inline int open_gate_drop(const char *path)
     ck_assert_int_ge(gate, 0);
     ck_assert_int_eq(fcntl(gate, F_SETLEASE, F_WRLCK), 0);
     return gate;
+}
+
+/* Until somebody stands before it. */
+static inline void open_gate_wait(int gate)
+{
+    while (fcntl(gate, F_GETLEASE) == F_WRLCK) {
+        (void)poll(NULL, 0, 1);
+    }
 }
 
 static inline void open_gate_lift(int gate)
