@@ -18,9 +18,10 @@
  * not taken, agent/disk_format.h), BERTH_ETOOLARGE, BERTH_EFULL (fetches), -errno.
  * Limits: below.
  *
- * What was there at the open is hashed again before anybody gets it: from the beginning
- * on, what was used last first, and before all what is asked for. A file that is damaged
- * is dropped, which is told like any change; is it kept (image_store_keep), it stays as
+ * What was there at the open is hashed again before anybody gets it, unless it was in
+ * this boot (agent/checked_list.h): from the beginning on, what was used last first, and
+ * before all what is asked for. A file that is damaged is dropped, which is told like any
+ * change; is it kept (image_store_keep), or the disk does not give it back, it stays as
  * <64 hex>.damaged until a whole one comes, for the disks of VMs may lie on it.
  */
 #pragma once

@@ -4,9 +4,10 @@
  * Shapes: struct image_store; struct store_work, a file on its way in, which belongs to a
  * writer or part while that is open, then to the store's threads until its end is told.
  * Files: image_store.c (what is there, and room for more), image_store_work.c (the end of
- * each way in), image_store_check.c (what was there at the open), image_store_fetch.c,
- * image_writer.c and image_part.c (the three ways). Threads: the loop's; of a work its
- * threads touch `file` alone. Errors and limits: those of agent/image_store.h.
+ * each way in), image_store_check.c (what was there at the open), image_store_trust.c
+ * (what of it need not be checked), image_store_fetch.c, image_writer.c and image_part.c
+ * (the three ways). Threads: the loop's; of a work its threads touch `file` alone. Errors
+ * and limits: those of agent/image_store.h.
  */
 #pragma once
 
