@@ -385,9 +385,8 @@ START_TEST(what_is_asked_for_is_checked_before)
 }
 END_TEST
 
-/* Nobody waits for the one whose thread stands still: it holds up one thread, and those
- * that are waited for have the other. It gives its own back, too, which is seen by its
- * being open once more. */
+/* Nobody waits for "four", whose thread stands still: what is waited for has the other.
+ */
 START_TEST(of_those_that_are_waited_for_the_smallest_is_first)
 {
     for (unsigned i = 0; i < ARRAY_COUNT(numbers); i++) {
@@ -407,8 +406,8 @@ START_TEST(of_those_that_are_waited_for_the_smallest_is_first)
     open_gate_wait(fours);
     ck_assert(!is_given("one")); /* it has the other thread */
     open_gate_wait(ones);
-    ck_assert(!is_given("three"));
     ck_assert(!is_given("two"));
+    ck_assert(!is_given("three")); /* last, but larger */
     open_gate_lift(ones);
     wait_for("three");
     open_gate_lift(fours);
