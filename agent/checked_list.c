@@ -130,10 +130,10 @@ static bool is_sealed(const uint8_t *data, size_t size)
     return memcmp(data + size - DIGEST_SIZE, seal.bytes, DIGEST_SIZE) == 0;
 }
 
-unsigned checked_list_read(const char *folder,
-                           const char *boot,
-                           struct checked_file *ret_files,
-                           unsigned max)
+int checked_list_read(const char *folder,
+                      const char *boot,
+                      struct checked_file *ret_files,
+                      unsigned max)
 {
     CLEANUP_FREE uint8_t *data = NULL;
     size_t size = 0;
@@ -143,9 +143,11 @@ unsigned checked_list_read(const char *folder,
     char path[PATH_SIZE];
     (void)snprintf(path, sizeof(path), "%s/" CHECKED_LIST_NAME, folder);
     if (boot[0] == '\0' ||
-        fd_read_file(AT_FDCWD, path, LIST_SIZE_MAX, &data, &size, NULL) < 0 ||
-        !is_sealed(data, size)) {
+        fd_read_file(AT_FDCWD, path, LIST_SIZE_MAX, &data, &size, NULL) < 0) {
         return 0;
+    }
+    if (!is_sealed(data, size)) {
+        return BERTH_ECORRUPT;
     }
     bytes_reader_init(&reader, data, size - DIGEST_SIZE);
     bytes_read_raw(&reader, head, sizeof(head));
@@ -160,5 +162,5 @@ unsigned checked_list_read(const char *folder,
         identity_read(&reader, &ret_files[i].file);
         identity_read(&reader, &ret_files[i].unpacked);
     }
-    return bytes_reader_end(&reader) == 0 ? count : 0;
+    return bytes_reader_end(&reader) == 0 ? (int)count : 0;
 }

@@ -41,8 +41,9 @@ int checked_list_write(const char *folder,
                        const char *boot,
                        const struct checked_file *files,
                        unsigned count);
-/* The count, at most max; 0 of a list that says nothing. */
-unsigned checked_list_read(const char *folder,
-                           const char *boot,
-                           struct checked_file *ret_files,
-                           unsigned max);
+/* The count, at most max; 0 of a list that says nothing, BERTH_ECORRUPT of one that is
+ * damaged. */
+int checked_list_read(const char *folder,
+                      const char *boot,
+                      struct checked_file *ret_files,
+                      unsigned max);

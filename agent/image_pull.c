@@ -20,6 +20,7 @@
 #define TICK_SLACK_MS  50 /* the loop is awake while chunks arrive */
 #define BACKOFF_MS     1000
 #define BACKOFF_MAX_MS 30000
+#define NOT_YET_MAX_MS 5000
 #define WANTED_MAX     256 /* as many as orders can name */
 #define SERVING_MAX    64  /* reads under way, all askers together */
 
@@ -65,6 +66,8 @@ static struct wanted *wanted_of(struct image_pull *pull, const struct digest *di
     return NULL;
 }
 
+static const char looks_first[] = "the host that has it looks first whether it is whole";
+
 static void rest(struct image_pull *pull, struct wanted *wanted, const char *why)
 {
     if (wanted->part != NULL) {
@@ -72,7 +75,7 @@ static void rest(struct image_pull *pull, struct wanted *wanted, const char *why
         wanted->part = NULL;
         pull->pulling--;
     }
-    if (strcmp(wanted->reason, why) != 0) {
+    if (why != looks_first && strcmp(wanted->reason, why) != 0) {
         char hex[DIGEST_HEX_SIZE];
         digest_format(&wanted->blob.sha256, hex);
         log_warn("images", "pull is tried again later", KV_STR("sha256", hex),
@@ -190,8 +193,10 @@ void image_pull_on_chunk(struct image_pull *pull,
         return;
     }
     if (chunk->offset == wanted->offset && chunk->data.size == 0) {
-        wanted->backoff_ms = 0; /* it will not be long */
-        rest(pull, wanted, "the host that has it looks first whether it is whole");
+        if (wanted->backoff_ms > NOT_YET_MAX_MS / 2) { /* it will not be long */
+            wanted->backoff_ms = NOT_YET_MAX_MS / 2;
+        }
+        rest(pull, wanted, looks_first);
         return;
     }
     if (chunk->offset != wanted->offset) {

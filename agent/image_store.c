@@ -314,6 +314,28 @@ struct found_list {
     bool failed; /* out of memory */
 };
 
+/* What was put aside may be whole: a disk that gave nothing back for a while, or of which
+ * no other copy has come. It is looked at once more. */
+static void damaged_entry(void *context, const char *name)
+{
+    const struct image_store *store = context;
+    const size_t length = DIGEST_HEX_SIZE - 1;
+    char hex[DIGEST_HEX_SIZE];
+    char path[IMAGE_PATH_SIZE];
+    char damaged[IMAGE_PATH_SIZE];
+    struct digest digest;
+    if (strlen(name) <= length || strcmp(name + length, IMAGE_DAMAGED_SUFFIX) != 0) {
+        return;
+    }
+    memcpy(hex, name, length);
+    hex[length] = '\0';
+    if (digest_parse(hex, &digest) == 0) {
+        image_store_file_path(store, &digest, path);
+        image_store_damaged_path(store, &digest, damaged);
+        (void)renameat2(AT_FDCWD, damaged, AT_FDCWD, path, RENAME_NOREPLACE);
+    }
+}
+
 static void load_entry(void *context, const char *name)
 {
     struct found_list *list = context;
@@ -353,8 +375,12 @@ static int by_use(const void *a, const void *b)
 /* In the order of their last use; what is more than the list can hold is evicted. */
 static void load_found(struct image_store *store, struct found_list *list)
 {
-    const unsigned checked = checked_list_read(store->folder, store->boot,
-                                               store->list_files, IMAGE_STORE_FILES_MAX);
+    const int read = checked_list_read(store->folder, store->boot, store->list_files,
+                                       IMAGE_STORE_FILES_MAX);
+    const unsigned checked = read > 0 ? (unsigned)read : 0;
+    if (read < 0) {
+        log_warn("images", "the list of what was checked is damaged: all is checked");
+    }
     if (list->count > 0) {
         qsort(list->items, list->count, sizeof(*list->items), by_use);
     }
@@ -419,7 +445,8 @@ static int scan(const char *path,
 static int load(struct image_store *store, struct err *err)
 {
     struct found_list list = {.store = store};
-    int r = scan(store->folder, load_entry, &list, err);
+    int r = scan(store->folder, damaged_entry, store, err);
+    r = r < 0 ? r : scan(store->folder, load_entry, &list, err);
     if (r == 0 && list.failed) {
         r = err_sys(err, -ENOMEM, "read %s", store->folder);
     }

@@ -9,8 +9,9 @@
 #include <sys/stat.h>
 #include <unistd.h>
 
-#define AGAIN_MS     1000 /* after a fault, doubled each time */
-#define AGAIN_MAX_MS 300000
+#define AGAIN_MS      1000 /* after a fault, doubled each time */
+#define AGAIN_MAX_MS  300000
+#define WAITED_MAX_MS 10000 /* likewise, of what somebody waits for */
 /* So often in a row a disk has not given its bytes back, and they are held to be lost: a
  * network's disk is away for a while, too. */
 #define READ_FAULTS 4
@@ -30,8 +31,8 @@ check_later(struct image_store *store, struct stored *stored, int code, const ch
 {
     char hex[DIGEST_HEX_SIZE];
     stored->backoff_ms = stored->backoff_ms == 0 ? AGAIN_MS : 2 * stored->backoff_ms;
-    stored->backoff_ms =
-        stored->backoff_ms < AGAIN_MAX_MS ? stored->backoff_ms : AGAIN_MAX_MS;
+    const uint64_t most_ms = stored->waited_for ? WAITED_MAX_MS : AGAIN_MAX_MS;
+    stored->backoff_ms = stored->backoff_ms < most_ms ? stored->backoff_ms : most_ms;
     stored->again_ms = uv_now(store->loop) + stored->backoff_ms;
     if (stored->check_code != code) {
         digest_format(&stored->file.digest, hex);
@@ -39,15 +40,24 @@ check_later(struct image_store *store, struct stored *stored, int code, const ch
                  KV_STR("sha256", hex), KV_STR("why", why));
     }
     stored->check_code = code;
+}
+
+/* For the soonest of those that are tried again. */
+static void timer_set(struct image_store *store)
+{
     uint64_t soonest_ms = UINT64_MAX;
     for (unsigned i = 0; i < store->file_count; i++) {
         const struct stored *one = &store->files[i];
-        soonest_ms = one->file.unchecked && one->again_ms > uv_now(store->loop) &&
+        soonest_ms = one->file.unchecked && !one->checking && one->again_ms != 0 &&
                              one->again_ms < soonest_ms
                          ? one->again_ms
                          : soonest_ms;
     }
-    const uint64_t wait_ms = soonest_ms - uv_now(store->loop);
+    if (soonest_ms == UINT64_MAX) {
+        return;
+    }
+    const uint64_t now_ms = uv_now(store->loop);
+    const uint64_t wait_ms = soonest_ms > now_ms ? soonest_ms - now_ms : 1;
     if (store->check_timer == NULL) {
         store->check_timer = loop_timer_new(store->loop, wait_ms, 0, on_timer, store);
     } else {
@@ -134,6 +144,9 @@ void image_store_check(struct image_store *store)
         check_begin(store, stored);
     }
     give_way(store);
+    if (store->checking_count < IMAGE_CHECK_THREADS) { /* else when one of them is over */
+        timer_set(store);
+    }
 }
 
 static void hurry(struct image_store *store, const struct stored *stored)
@@ -167,16 +180,19 @@ static bool is_another(const struct image_work *file, const char *path)
 }
 
 /* Takes the file that was hashed out of the way. A thread may have given its name to a
- * whole one meanwhile, or be about to: so it is moved first and looked at then. False: it
- * is another one, and lies there again. */
-static bool
+ * whole one meanwhile, or be about to: so it is moved first and looked at then. 1: it is
+ * gone, 0: it is another one, and lies there again; -errno: it lies there still. */
+static int
 damaged_move(const struct image_work *file, const char *path, const char *damaged)
 {
-    if (rename(path, damaged) < 0 || !is_another(file, damaged)) {
-        return true; /* also when there is nothing to move */
+    if (rename(path, damaged) < 0) {
+        return errno == ENOENT ? 1 : -errno;
+    }
+    if (!is_another(file, damaged)) {
+        return 1;
     }
     (void)rename(damaged, path); /* else it is fetched again */
-    return false;
+    return 0;
 }
 
 static void damaged_drop(struct store_work *work, struct stored *stored)
@@ -188,7 +204,11 @@ static void damaged_drop(struct store_work *work, struct stored *stored)
     char damaged[IMAGE_PATH_SIZE];
     image_store_file_path(store, digest, path);
     image_store_damaged_path(store, digest, damaged);
-    if (!damaged_move(&work->file, path, damaged)) {
+    const int moved = damaged_move(&work->file, path, damaged);
+    if (moved < 0) {
+        check_later(store, stored, moved, "it is damaged, and cannot be put aside");
+    }
+    if (moved <= 0) {
         return; /* that one is checked, too */
     }
     /* Of what a disk does not give back now, all may be there. */

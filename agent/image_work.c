@@ -267,7 +267,7 @@ static void within_check(struct image_work *work, const char *hex)
     if (r == BERTH_ENOTFOUND) {
         log_info("images", "what was in a kernel is unpacked anew, with a seal",
                  KV_STR("sha256", hex));
-    } else if (r < 0) {
+    } else if (r < 0 && r != BERTH_ECLOSED) { /* else it gave way */
         log_warn("images", "what was in a kernel is thrown away and unpacked anew",
                  KV_STR("sha256", hex), KV_STR("why", err.text));
     }

@@ -146,6 +146,7 @@ int vmm_control_set_going(struct vmm_control *control, struct err *err)
         (void)faults_tell(control);
     }
     r = machine_run(control->machine, err);
+    control->told_to_stop = control->told_to_stop && r < 0;
     if (r == 0 && !was_running) {
         control->waits_for_room = false;
         if (before == MACHINE_PAUSING) {
@@ -199,6 +200,7 @@ stop(void *context, const json_t *arguments, json_t **ret_result, struct err *er
     struct vmm_control *control = context;
     (void)arguments;
     (void)ret_result;
+    control->told_to_stop = true;
     control->ran_before = false; /* one that is being saved stays so, however that ends */
     if (qmp_server_owes(control->server)) {
         return err_set(err, BERTH_EBUSY,
@@ -396,7 +398,8 @@ void vmm_control_reset(struct vmm_control *control)
 {
     qmp_server_event(control->server, "RESET",
                      json_pack("{s:b, s:s}", "guest", 1, "reason", "guest-reset"));
-    if (waits_for_room(control)) { /* what was to be written is dropped */
+    if (waits_for_room(control) && !control->told_to_stop) {
+        /* What was to be written is dropped. */
         (void)vmm_control_set_going(control, NULL);
     }
 }

@@ -17,7 +17,8 @@
  * the words of docs/vmm-statistics.md. What a disk could not do is told by
  * BLOCK_IO_ERROR, as with QEMU's werror=enospc: when the host has no room for a change
  * (action "stop"), the machine stands still in "io-error" until cont, which tries again,
- * or system_reset, which drops the change and goes on; the guest knows of anything else
+ * or system_reset, which drops the change and goes on unless stop was said; the guest
+ * knows of anything else
  * (action "report"), but of what a disk could not write or make durable when it left
  * (action "ignore", before DEVICE_DELETED) or when the machine ended (the same, the last
  * that is heard). Disks and NICs come and go by blockdev-add, netdev_add, device_add and
@@ -59,6 +60,7 @@ struct vmm_control {
     bool
         ran_before; /* the machine that is being saved, and is to go on if it cannot be */
     struct disk_faults *faults;
+    bool told_to_stop;   /* by a client, since it was last told to go on */
     bool waits_for_room; /* it stands still because a disk does */
 };
 

@@ -2,6 +2,7 @@
  * that is not whole or of another boot is believed. Method: the list in a real folder. */
 #include "agent/checked_list.h"
 #include "base/cleanup.h"
+#include "base/err.h"
 #include "support/temp_dir.h"
 #include "support/test_main.h"
 
@@ -35,7 +36,7 @@ static void stop(void)
     temp_dir_fini(&dir);
 }
 
-static unsigned read_count(const char *of_boot, unsigned max)
+static int read_count(const char *of_boot, unsigned max)
 {
     struct checked_file got[2];
     return checked_list_read(dir.path, of_boot, got, max);
@@ -46,7 +47,7 @@ START_TEST(what_was_written_is_read)
     struct checked_file got[2];
     ck_assert_uint_eq(strlen(boot), 36);
 
-    ck_assert_uint_eq(checked_list_read(dir.path, boot, got, 2), 2);
+    ck_assert_int_eq(checked_list_read(dir.path, boot, got, 2), 2);
 
     for (unsigned i = 0; i < 2; i++) {
         ck_assert(digest_equal(&got[i].digest, &files[i].digest));
@@ -60,11 +61,11 @@ START_TEST(of_another_boot_nothing_is_believed)
 {
     char other[CHECKED_BOOT_SIZE] = "11111111-2222-3333-4444-555555555555";
     char none[CHECKED_BOOT_SIZE] = "";
-    ck_assert_uint_eq(read_count(other, 2), 0);
-    ck_assert_uint_eq(read_count(none, 2), 0);
-    ck_assert_uint_eq(read_count(boot, 1), 0);
+    ck_assert_int_eq(read_count(other, 2), 0);
+    ck_assert_int_eq(read_count(none, 2), 0);
+    ck_assert_int_eq(read_count(boot, 1), 0);
     ck_assert_int_eq(checked_list_write(dir.path, none, files, 2), 0);
-    ck_assert_uint_eq(read_count(none, 2), 0);
+    ck_assert_int_eq(read_count(none, 2), 0);
 }
 END_TEST
 
@@ -80,18 +81,18 @@ START_TEST(of_a_list_that_is_not_whole_nothing_is_believed)
         ck_assert_int_eq(pread(fd, &byte, 1, at), 1);
         byte ^= 1;
         ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
-        ck_assert_uint_eq(read_count(boot, 2), 0);
+        ck_assert_int_eq(read_count(boot, 2), BERTH_ECORRUPT);
         byte ^= 1;
         ck_assert_int_eq(pwrite(fd, &byte, 1, at), 1);
     }
-    ck_assert_uint_eq(read_count(boot, 2), 2);
+    ck_assert_int_eq(read_count(boot, 2), 2);
     for (off_t size = status.st_size - 1; size >= 0; size--) {
         ck_assert_int_eq(ftruncate(fd, size), 0);
-        ck_assert_uint_eq(read_count(boot, 2), 0);
+        ck_assert_int_eq(read_count(boot, 2), BERTH_ECORRUPT);
     }
     ck_assert_int_eq(close(fd), 0);
     ck_assert_int_eq(unlink(path), 0);
-    ck_assert_uint_eq(read_count(boot, 2), 0);
+    ck_assert_int_eq(read_count(boot, 2), 0);
 }
 END_TEST
 

@@ -120,6 +120,8 @@ static void setup(void)
 
 static void teardown(void)
 {
+    sync_fault_clear(); /* a check that failed left it as it was */
+    busy_disk_clear();
     machine = machine_free(machine);
     poller_free(poller);
     (void)close(kvm_fd);

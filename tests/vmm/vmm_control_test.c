@@ -39,6 +39,12 @@ static void setup_flush(void)
     atomic_store(&last_was_in_a_save, false);
 }
 
+static void teardown_flush(void)
+{
+    atomic_store(&flush_is_held, false); /* a check that failed left it as it was */
+    teardown();
+}
+
 START_TEST(a_machine_is_let_run_stopped_and_looked_at)
 {
     static const uint8_t code[] = {0xeb, 0xfe}; /* 1: jmp 1b */
@@ -432,6 +438,30 @@ static void save_and_ask(int fd, const char *command)
     hear("{\"return\":{}}");
 }
 
+/* Whoever was answered that it stands copies its disks, say. */
+START_TEST(a_machine_that_was_told_to_stop_is_reset_standing)
+{
+    make(jump, sizeof(jump));
+    meet();
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+    ask("stop");
+    hear("\"event\":\"STOP\"");
+    hear("{\"return\":{}}");
+    control.waits_for_room = true; /* since before that */
+
+    unwanted = "RESUME";
+    ask("system_reset");
+    hear("\"event\":\"RESET\"");
+    ask("query-status");
+    hear("\"running\":false");
+
+    unwanted = NULL;
+    ask("cont");
+    hear("\"event\":\"RESUME\"");
+}
+END_TEST
+
 /* A reset, too, would let one go on that stands still for a disk. */
 START_TEST(a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset)
 {
@@ -703,7 +733,7 @@ int main(void)
     Suite *suite = suite_create("vmm_control");
     TCase *tests = tcase_create("vmm_control");
     tcase_set_timeout(tests, 60);
-    tcase_add_checked_fixture(tests, setup_flush, teardown);
+    tcase_add_checked_fixture(tests, setup_flush, teardown_flush);
     tcase_add_test(tests, a_machine_is_let_run_stopped_and_looked_at);
     tcase_add_loop_test(tests, an_end_is_told_and_stays_to_be_asked_for, 0,
                         sizeof(ends) / sizeof(ends[0]));
@@ -719,6 +749,7 @@ int main(void)
                         sizeof(refusals) / sizeof(refusals[0]));
     tcase_add_test(tests, when_all_cpus_are_there_no_more_are_added);
     tcase_add_test(tests, a_machine_that_is_being_saved_keeps_the_cpus_it_is_saved_with);
+    tcase_add_test(tests, a_machine_that_was_told_to_stop_is_reset_standing);
     tcase_add_loop_test(
         tests, a_machine_that_is_being_saved_does_not_go_on_and_is_not_reset, 0, 2);
     tcase_add_loop_test(
