@@ -66,6 +66,7 @@ static struct wanted *wanted_of(struct image_pull *pull, const struct digest *di
     return NULL;
 }
 
+/* No fault, and no news for the log: it is asked again soon. */
 static const char looks_first[] = "the host that has it looks first whether it is whole";
 
 static void rest(struct image_pull *pull, struct wanted *wanted, const char *why)

@@ -42,26 +42,26 @@ check_later(struct image_store *store, struct stored *stored, int code, const ch
     stored->check_code = code;
 }
 
-/* For the soonest of those that are tried again. */
+/* For the soonest of those that are tried again. Whose time has come already begins when
+ * a thread is free. */
 static void timer_set(struct image_store *store)
 {
+    const uint64_t now_ms = uv_now(store->loop);
     uint64_t soonest_ms = UINT64_MAX;
     for (unsigned i = 0; i < store->file_count; i++) {
         const struct stored *one = &store->files[i];
-        soonest_ms = one->file.unchecked && !one->checking && one->again_ms != 0 &&
-                             one->again_ms < soonest_ms
-                         ? one->again_ms
-                         : soonest_ms;
+        if (one->file.unchecked && one->again_ms > now_ms && one->again_ms < soonest_ms) {
+            soonest_ms = one->again_ms;
+        }
     }
     if (soonest_ms == UINT64_MAX) {
         return;
     }
-    const uint64_t now_ms = uv_now(store->loop);
-    const uint64_t wait_ms = soonest_ms > now_ms ? soonest_ms - now_ms : 1;
     if (store->check_timer == NULL) {
-        store->check_timer = loop_timer_new(store->loop, wait_ms, 0, on_timer, store);
+        store->check_timer =
+            loop_timer_new(store->loop, soonest_ms - now_ms, 0, on_timer, store);
     } else {
-        loop_timer_again(store->check_timer, wait_ms, 0);
+        loop_timer_again(store->check_timer, soonest_ms - now_ms, 0);
     }
 }
 
@@ -144,9 +144,7 @@ void image_store_check(struct image_store *store)
         check_begin(store, stored);
     }
     give_way(store);
-    if (store->checking_count < IMAGE_CHECK_THREADS) { /* else when one of them is over */
-        timer_set(store);
-    }
+    timer_set(store);
 }
 
 static void hurry(struct image_store *store, const struct stored *stored)
